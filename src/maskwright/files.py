@@ -1,0 +1,62 @@
+"""Files that are either whole or not there: write beside, fsync, rename. And where the cache lies."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from maskwright.errors import RunError
+
+
+def cache_folder() -> Path:
+    """`MASKWRIGHT_CACHE`, or the user's cache folder; made when it is missing."""
+    named = os.environ.get("MASKWRIGHT_CACHE")
+    folder = Path(named) if named else user_cache_path("maskwright")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut (a no-op where folders cannot be opened)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """`write` fills a temporary file beside `path`, which then takes its place in one step.
+
+    Whatever happens, `path` holds either the old content or the new one. Raises RunError when the disk is full
+    or the folder is read-only; the old file is still there then.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        with open(beside, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(beside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}",
+            "free some space or choose another folder; what was saved before is still whole",
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8, atomically."""
+    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8") and None)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomic(path, lambda beside: beside.write_bytes(content) and None)

@@ -1,0 +1,50 @@
+"""The alphabet of shapes: B images, K classes, C channels, H rows, W columns.
+
+Class ids are 0 .. K-1; IGNORE marks pixels that count nowhere, neither in losses nor in scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+IGNORE = 255
+
+Images: TypeAlias = Float[Tensor, "B C H W"]
+Logits: TypeAlias = Float[Tensor, "B C H W"]
+"""One channel: the logit of class 1 against class 0 (sigmoid). More: one per class (softmax)."""
+Labels: TypeAlias = Int[Tensor, "B H W"]
+
+Picture: TypeAlias = UInt8[np.ndarray, "H W C"]
+Mask: TypeAlias = UInt8[np.ndarray, "H W"]
+"""Class ids, IGNORE where nothing is known."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the network should say. MixUp adds a second truth: `weight` is the share of `labels` in it."""
+
+    labels: Labels
+    others: Labels | None = None
+    weight: Float[Tensor, "B"] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures in [0, 1] and their truth, on one device, before normalisation."""
+
+    images: Images
+    target: Target
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture, at the picture's own size."""
+
+    mask: Mask
+    probabilities: Float[np.ndarray, "K H W"]
+    """float32, sums to 1 over the classes (two classes for a sigmoid network as well)."""
