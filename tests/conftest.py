@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread_per_worker() -> Iterator[None]:
+def one_thread_per_worker() -> None:
     """Two test processes share two cores; torch would otherwise start two threads in each."""
     torch.set_num_threads(1)
-    yield

@@ -51,7 +51,7 @@ class ModelConfig(Part):
     name: str = "unet"
     """A name of `maskwright models`."""
     width: PositiveInt = 32
-    """Channels of the first level (unet; the paper has 64), of every level (resnet34-unet, narrow decoder)."""
+    """Channels of the first level (unet; 64 in the paper), of all levels (resnet34-unet, narrow)."""
     depth: Annotated[int, Field(ge=1, le=7)] = 4
     """Number of halvings (unet)."""
     norm: Literal["none", "batch", "group", "layer"] = "batch"
@@ -97,7 +97,7 @@ class OptimConfig(Part):
 
 
 class AugmentConfig(Part):
-    """What is done to training pictures (and their masks) before the network sees them. Everything is off at 0."""
+    """What is done to training pictures and masks before the network sees them. 0 is off everywhere."""
 
     flip: bool = True
     """Left and right swapped in half of the pictures."""
@@ -133,7 +133,7 @@ class AugmentConfig(Part):
     mixup_mask: Literal["soft", "binary"] = "soft"
     """soft: both truths with their weights; binary: the blended mask thresholded, as document 000 did."""
     cutmix: NonNegativeFloat = 0.0
-    """Parameter of the Beta distribution (Yun et al. 2019). With MixUp on as well, each picture gets one of them."""
+    """Parameter of the Beta distribution (Yun et al. 2019). With MixUp on too, each picture gets one of them."""
     strength: Literal["fixed", "adaptive"] = "fixed"
     """adaptive: all ranges follow the gap between training and validation loss (document 003)."""
     copies: NonNegativeInt = 0

@@ -30,10 +30,10 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """`write` fills a temporary file beside `path`, which then takes its place in one step.
 
-    Whatever happens, `path` holds either the old content or the new one. Raises RunError when the disk is full
+    Whatever happens, `path` holds the old content or the new one. Raises RunError when the disk is full
     or the folder is read-only; the old file is still there then.
     """
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -55,8 +55,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8, atomically."""
-    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8") and None)
+    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    write_atomic(path, lambda beside: beside.write_bytes(content) and None)
+    write_atomic(path, lambda beside: beside.write_bytes(content))
