@@ -1,0 +1,179 @@
+"""The model folder: weights as safetensors, and config.json with everything else that a prediction needs.
+
+It may come from a stranger: nothing in it is unpickled, and nothing large is built before its config has been held
+against the weights that are really there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
+from torch import Tensor, nn
+
+from maskwright.config import InputConfig, ModelConfig, Part, Share
+from maskwright.errors import RunError, UserError
+from maskwright.files import write_bytes, write_text
+from maskwright.models import build_model
+from maskwright.predict.preprocess import Preprocess
+
+FORMAT = 1
+"""Version of config.json. Another one is refused: guessing would give wrong masks silently."""
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LARGEST_CONFIG = 1 << 20
+LARGEST_SIDE = 16384
+LARGEST_FILTER = 1 << 16
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ModelSpec(Part):
+    """What config.json says: everything needed to turn a picture into a mask, except the weights."""
+
+    format: Literal[1] = FORMAT
+    model: ModelConfig
+    input: InputConfig
+    """`channels` is resolved: 1, 3 or 4."""
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=255)]
+    """Position = class id."""
+    colours: tuple[tuple[Byte, Byte, Byte], ...]
+    mean: tuple[FiniteFloat, ...]
+    """Per channel over the training pictures in [0, 1]."""
+    deviation: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
+    threshold: Share = 0.5
+    """Of two classes the second wins above this probability."""
+    fingerprint: str = ""
+    """Of the data set it was trained on."""
+    epoch: NonNegativeInt = 0
+    """Whose weights these are."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if len(self.colours) != len(self.classes):
+            raise ValueError(f"{len(self.colours)} colours for {len(self.classes)} classes")
+        if self.input.channels == "auto" or len(self.mean) != self.input.channels:
+            raise ValueError(f"{len(self.mean)} means for {self.input.channels} channels")
+        if len(self.deviation) != len(self.mean):
+            raise ValueError(f"{len(self.deviation)} deviations for {len(self.mean)} means")
+        if max(self.input.size) > LARGEST_SIDE:
+            raise ValueError(f"input.size is over {LARGEST_SIDE}")
+        if self.model.width << self.model.depth > LARGEST_FILTER:
+            raise ValueError(f"more than {LARGEST_FILTER} filters in a layer")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Of the pictures the network sees."""
+        return len(self.mean)
+
+
+def build_from_spec(spec: ModelSpec) -> nn.Module:
+    """The network without its trained weights. Fetches nothing, and draws no random numbers that others would miss."""
+    with torch.random.fork_rng(devices=[]):
+        return build_model(
+            spec.model.model_copy(update={"encoder_weights": "none"}),
+            in_channels=spec.channels,
+            classes=len(spec.classes),
+        )
+
+
+def preprocess_from_spec(spec: ModelSpec) -> Preprocess:
+    """The input side that belongs to the network."""
+    return Preprocess(spec.input.size, spec.input.fit, spec.input.normalise, spec.mean, spec.deviation)
+
+
+def save_model(folder: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
+    """Write `folder/model.safetensors` and `folder/config.json`, each whole or not at all. Raises RunError."""
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    write_bytes(folder / WEIGHTS, content)
+    write_text(folder / CONFIG, spec.model_dump_json(indent=2) + "\n")
+
+
+def find_model(path_or_run: str | Path) -> Path:
+    """The model folder of a model folder, a run folder, or a name under `runs/`. Raises RunError."""
+    for folder in (Path(path_or_run), Path("runs") / path_or_run):
+        for candidate in (folder, folder / "model"):
+            if (candidate / CONFIG).is_file():
+                return candidate
+        if (folder / "recipe.yaml").is_file():
+            raise RunError(f"run {folder} has no model yet", "wait for its first epoch, or train --resume it")
+    if Path(path_or_run).exists():
+        raise RunError(
+            f"{path_or_run} is neither a run nor a model folder: no {CONFIG} in it", "`maskwright runs` lists runs"
+        )
+    raise RunError(f"there is no run or model {str(path_or_run)!r}", "`maskwright runs` lists runs")
+
+
+def load_spec(folder: Path) -> ModelSpec:
+    """Read and check `folder/config.json`. Raises RunError."""
+    path = folder / CONFIG
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise RunError(f"{path} is larger than a megabyte", "this is not a config.json of ours")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}", "is this a model folder?") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is not JSON: {error}", "copy the model folder again") from error
+    version = values.get("format") if isinstance(values, dict) else None
+    if version != FORMAT:
+        raise RunError(
+            f"{path} has format {version!r}, this version reads format {FORMAT}", "is there a newer maskwright?"
+        )
+    try:
+        return ModelSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise RunError(f"{path}: {where}: {first['msg']}", "copy the model folder again") from error
+
+
+def load_model(folder: Path) -> tuple[ModelSpec, nn.Module]:
+    """The spec and the trained network, on the CPU, in float32 and eval mode. Raises RunError, names the file."""
+    from safetensors.torch import load_file
+
+    spec, path = load_spec(folder), folder / WEIGHTS
+    _check_header(spec, path)
+    network = build_from_spec(spec)
+    network.load_state_dict(load_file(path))
+    return spec, network.float().eval()
+
+
+def _check_header(spec: ModelSpec, path: Path) -> None:
+    """Names and shapes of the file are the network's, before memory is taken for either. Raises RunError."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RunError(f"{path} is missing", "copy the whole model folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path} is damaged or cut short: {error}", "copy it again") from error
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(value.shape) for name, value in build_from_spec(spec).state_dict().items()}
+    except UserError as error:
+        raise RunError(f"{path.parent / CONFIG}: {error.problem}", error.hint) from error
+    wrong = sorted(
+        name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
+    )
+    if wrong:
+        name = wrong[0]
+        raise RunError(
+            f"{path} does not fit its {CONFIG}: {name} is {_shape(found.get(name))} "
+            f"where {spec.model.name} has {_shape(wanted.get(name))} ({len(wrong)} such tensors)",
+            "weights and config.json must come from the same model",
+        )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"

@@ -1,0 +1,24 @@
+"""From logits to the answer: probabilities of the classes, and the mask."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskwright.tensors import Labels, Logits
+
+
+def probabilities(logits_BCHW: Logits) -> Float[Tensor, "B K H W"]:
+    """Softmax over the classes; one channel is a sigmoid and gives [1 - p, p]."""
+    if logits_BCHW.shape[1] > 1:
+        return logits_BCHW.softmax(dim=1)
+    foreground = logits_BCHW.sigmoid()
+    return torch.cat([1 - foreground, foreground], dim=1)
+
+
+def decide(probabilities_BKHW: Float[Tensor, "B K H W"], threshold: float = 0.5) -> Labels:
+    """Class ids, uint8: the likeliest class; of two classes the second where its probability is over `threshold`."""
+    if probabilities_BKHW.shape[1] == 2:
+        return (probabilities_BKHW[:, 1] > threshold).to(torch.uint8)
+    return probabilities_BKHW.argmax(dim=1).to(torch.uint8)

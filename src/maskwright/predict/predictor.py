@@ -1,0 +1,229 @@
+"""Any picture in, a mask of its own size out. predict, evaluate and serving all go through `Predictor.__call__`."""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from maskwright.data.classes import ClassMap
+from maskwright.data.image_io import as_picture, read_image, save_mask, to_channels
+from maskwright.errors import ConfigError, DataError
+from maskwright.files import write_bytes
+from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
+from maskwright.predict.postprocess import decide, probabilities
+from maskwright.progress import SILENT, Progress
+from maskwright.tensors import Picture, Prediction
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Kind = Literal["mask", "overlay", "probability"]
+ENDINGS: dict[Kind, str] = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
+"""What is appended to a picture's name. The three file types differ, so no kind can overwrite another."""
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+"""What counts as a picture when a whole folder is named."""
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError for a device that is not here."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name} is no device", "write auto, cpu, cuda, cuda:1 or mps") from error
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= here.get(device.type, 0):
+        raise ConfigError(f"--device {name} is not on this machine", "use --device auto, or cpu")
+    return device
+
+
+def _exact() -> AbstractContextManager[None]:
+    """True float32 (no TF32) and the same algorithm every time, whatever training has switched on."""
+    return torch.backends.cudnn.flags(  # type: ignore[no-any-return, no-untyped-call]
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What became of one input of `Predictor.save`."""
+
+    input: Path
+    outputs: tuple[Path, ...] = ()
+    error: str = ""
+    """Why there are no outputs; empty when all went well."""
+
+
+class Predictor:
+    """A trained network with its input and output sides.
+
+    Every picture goes through alone, in float32: its mask depends neither on its neighbours nor on who asks.
+    """
+
+    def __init__(self, spec: ModelSpec, network: nn.Module, device: torch.device) -> None:
+        self.spec = spec
+        self.device = device
+        self.network = network.float().eval().to(device)
+        self.preprocess = preprocess_from_spec(spec).to(device)
+        self.classes = ClassMap(spec.classes, spec.colours, {id: id for id in range(len(spec.classes))})
+        self.channels = spec.channels
+
+    @classmethod
+    def load(cls, path_or_run: str | Path, device: str = "auto") -> Predictor:
+        """From a model folder, a run folder, or the name of a run. Raises RunError, and ConfigError for `device`."""
+        chosen = choose_device(device)
+        spec, network = load_model(find_model(path_or_run))
+        return cls(spec, network, chosen)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
+        """The mask of one picture, at its own size (H W of the input, after EXIF rotation of a file).
+
+        An array is HWC or HW, uint8. Grey, alpha and colour are converted to what the network wants.
+        Raises DataError for what is no picture.
+        """
+        picture = self.picture(image)
+        height, width = picture.shape[:2]
+        pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(self.device)
+        images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
+        with _exact():
+            logits = self.network(self.preprocess(images)).float()
+        shares = probabilities(self.preprocess.restore(logits, (height, width)))
+        mask = decide(shares, self.spec.threshold)
+        return Prediction(mask=mask[0].cpu().numpy(), probabilities=shares[0].cpu().numpy())
+
+    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+        """Decode or convert to uint8 HWC with the network's channels. Raises DataError."""
+        if isinstance(image, str | Path):
+            return read_image(Path(image), self.channels)
+        if isinstance(image, np.ndarray):
+            return to_channels(as_picture(image), self.channels)
+        return to_channels(_from_pillow(image), self.channels)
+
+    def save(
+        self,
+        out: str | Path,
+        *inputs: str | Path,
+        save: Sequence[Kind] = ("mask",),
+        progress: Progress = SILENT,
+    ) -> list[Saved]:
+        """Predict files, folders and globs into the folder `out`; one entry per picture, in order.
+
+        A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders appear
+        in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the class ids;
+        `overlay` writes `a_overlay.jpg`; `probability` writes `a_probability.npz` with `probabilities` (K H W, float32,
+        exactly those that the mask was decided from) and `classes`. Where `a.png` is an input as well, they become
+        `a.jpg.png` and `a.png.png`.
+
+        A picture that cannot be read is an entry with `error`, and the rest is done. Raises DataError, before
+        anything is predicted, for an input that is not there or would be overwritten; RunError when `out` is full.
+        """
+        from maskwright.draw import jpeg, overlay
+
+        unknown = [kind for kind in save if kind not in ENDINGS]
+        if unknown or not save:
+            raise ConfigError(f"--save {','.join(unknown)} is not known", f"choose from {', '.join(ENDINGS)}")
+        jobs = plan(Path(out), inputs, save)
+        results: list[Saved] = []
+        with progress.task("Predicting", len(jobs)) as advance:
+            for source, targets in jobs:
+                try:
+                    picture = self.picture(source)
+                except DataError as error:
+                    results.append(Saved(source, error=str(error)))
+                    advance(1)
+                    continue
+                prediction = self(picture)
+                if "mask" in targets:
+                    save_mask(targets["mask"], prediction.mask, self.classes)
+                if "overlay" in targets:
+                    write_bytes(targets["overlay"], jpeg(overlay(picture, prediction.mask, self.classes)))
+                if "probability" in targets:
+                    write_bytes(targets["probability"], _npz(prediction, self.classes))
+                results.append(Saved(source, tuple(targets.values())))
+                advance(1)
+        return results
+
+
+def plan(
+    out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]
+) -> list[tuple[Path, dict[Kind, Path]]]:
+    """Every picture that `inputs` name, once, with the files to write. Raises DataError before harm is done."""
+    sources = {path.resolve(): (path, name) for given in inputs for path, name in _find(given)}
+    # Casefold: on many disks A.png and a.png are one file.
+    stems = Counter(str(name.with_suffix("")).casefold() for _, name in sources.values())
+    jobs: list[tuple[Path, dict[Kind, Path]]] = []
+    taken: dict[str, Path] = {}
+    for path, name in sources.values():
+        base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
+        targets = {kind: out / base.with_name(base.name + ENDINGS[kind]) for kind in save}
+        for target in targets.values():
+            if target.resolve() in sources:
+                raise DataError(f"{target} is a picture and would be overwritten", "choose another --out")
+            other = taken.setdefault(str(target).casefold(), path)
+            if other != path:
+                raise DataError(f"{other} and {path} would both be written to {target}", "predict them separately")
+        jobs.append((path, targets))
+    return jobs
+
+
+def _find(given: str | Path) -> list[tuple[Path, Path]]:
+    """(picture, name to keep below the output folder) of a file, a folder or a glob. Raises DataError."""
+    path = Path(given)
+    if path.is_file():
+        return [(path, Path(path.name))]
+    if path.is_dir():
+        inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
+        pictures = [(entry, Path(entry.name)) for entry in inside if not entry.name.startswith(".")]
+        if not pictures:
+            raise DataError(f"{path} holds no pictures", f"a glob reaches deeper: '{path}/**/*.jpg'")
+        return pictures
+    if glob.has_magic(str(given)):
+        fixed = Path(*[part for part in _before_magic(path)])
+        found = sorted(Path(match) for match in glob.glob(str(given), recursive=True))
+        pictures = [(match, match.relative_to(fixed)) for match in found if match.is_file()]
+        if pictures:
+            return pictures
+        raise DataError(f"nothing matches {given}", "quote the pattern, and mind that ** must stand between slashes")
+    raise DataError(f"there is no file {path}", "give files, folders or quoted globs")
+
+
+def _before_magic(pattern: Path) -> list[str]:
+    """The leading parts of a glob that are plain folders."""
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return parts
+
+
+def _from_pillow(image: Image) -> Picture:
+    """An opened picture, upright, as grey, grey + alpha, RGB or RGBA."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode not in ("L", "LA", "RGB", "RGBA"):
+        grey = upright.mode in ("1", "I", "F") or upright.mode.startswith("I;")
+        upright = upright.convert("L" if grey else "RGBA" if upright.has_transparency_data else "RGB")
+    return as_picture(np.asarray(upright))
+
+
+def _npz(prediction: Prediction, classes: ClassMap) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, probabilities=prediction.probabilities, classes=np.array(classes.names))
+    return content.getvalue()
