@@ -133,7 +133,7 @@ class AugmentConfig(Part):
     mixup_mask: Literal["soft", "binary"] = "soft"
     """soft: both truths with their weights; binary: the blended mask thresholded, as document 000 did."""
     cutmix: NonNegativeFloat = 0.0
-    """Parameter of the Beta distribution (Yun et al. 2019). With MixUp on too, each picture gets one of them."""
+    """Parameter of the Beta distribution (Yun et al. 2019). With MixUp on too, a picture gets one of them."""
     strength: Literal["fixed", "adaptive"] = "fixed"
     """adaptive: all ranges follow the gap between training and validation loss (document 003)."""
     copies: NonNegativeInt = 0

@@ -1,0 +1,103 @@
+"""What happens once an epoch: validation, the row of metrics.csv, best weights, plateau, patience, strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from maskwright.augment.params import next_strength
+from maskwright.config import Recipe
+from maskwright.data.store import Store
+from maskwright.metrics.contract import DEFAULT
+from maskwright.metrics.counts import confusions
+from maskwright.metrics.scores import summary
+from maskwright.tensors import Target
+from maskwright.train.step import Counters, Machinery, TrainState
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, machinery: Machinery, split: str = "validation") -> dict[str, float]:
+    """val_loss, val_dice_image and val_miou on the store's pictures, at the network's size."""
+    store, classes = machinery.store, len(machinery.store.class_pixels)
+    model.eval()
+    loss_sum, pictures, tables = 0.0, 0, []
+    for rows in _same_shape_batches(store, store.rows(split), machinery.recipe.train.batch):
+        images = torch.from_numpy(store.images(rows)).to(machinery.device).float().div_(255)
+        labels = torch.from_numpy(store.labels(rows)).to(machinery.device)
+        with machinery.accelerator.autocast():
+            logits = model(
+                machinery.preprocess.normalise(images).contiguous(memory_format=torch.channels_last)
+            ).float()
+        loss_sum += machinery.loss(logits, Target(labels)).item() * len(rows)
+        pictures += len(rows)
+        predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+        tables.append(confusions(labels, predicted, classes, DEFAULT.ignore))
+    model.train()
+    scores = summary(np.concatenate(tables), DEFAULT)
+    return {
+        "val_loss": loss_sum / pictures,
+        "val_dice_image": scores["dice_image"],
+        "val_miou": scores["miou"],
+    }
+
+
+def _same_shape_batches(store: Store, rows: np.ndarray, batch: int | str) -> Sequence[np.ndarray]:
+    """Windows are for training; whole pictures of native size can share a batch only with their like."""
+    size = batch if isinstance(batch, int) else 16
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for row in rows:
+        by_shape.setdefault(store.shape(int(row)), []).append(int(row))
+    return [
+        np.array(same[start : start + size])
+        for same in by_shape.values()
+        for start in range(0, len(same), size)
+    ]
+
+
+def finish_epoch(state: TrainState, machinery: Machinery, scores: dict[str, float], seconds: float) -> None:
+    """The row of metrics.csv, the best weights, plateau and patience, adaptive strength. Mutates `state`."""
+    counters, recipe = state.counters, machinery.recipe
+    counters.epoch += 1
+    train_loss = counters.loss_sum / max(counters.pictures, 1)
+    counters.rows.append(
+        {
+            "epoch": counters.epoch,
+            "step": counters.step,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(counters.pictures / max(counters.epoch_seconds, 1e-9), 2),
+            "train_loss": train_loss,
+            **scores,
+            "learning_rate": state.optimiser.param_groups[0]["lr"],
+            "strength": counters.strength,
+        }
+    )
+    monitor = recipe.train.monitor
+    value = -scores[monitor] if monitor == "val_loss" else scores[monitor]
+    counters.waits += 1
+    if value > counters.best_value or not counters.best_epoch:
+        counters.best_value, counters.best_epoch, counters.waits = value, counters.epoch, 0
+        state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.judged.state_dict().items()}
+    counters.plateau_waits += 1
+    if scores["val_loss"] < counters.plateau_best:
+        counters.plateau_best, counters.plateau_waits = scores["val_loss"], 0
+    if counters.plateau_waits > recipe.optim.plateau_patience:
+        counters.drops, counters.plateau_waits = counters.drops + 1, 0
+    if recipe.augment.strength == "adaptive":
+        counters.strength = next_strength(counters.strength, train_loss, scores["val_loss"])
+    counters.step_in_epoch, counters.loss_sum, counters.pictures, counters.epoch_seconds = 0, 0.0, 0, 0.0
+
+
+def out_of_patience(recipe: Recipe, counters: Counters) -> bool:
+    return 0 < recipe.train.patience <= counters.waits
+
+
+def epoch_line(row: dict[str, float], *, best: bool) -> str:
+    """What a person wants to know of an epoch."""
+    return (
+        f"epoch {row['epoch']:.0f}: train loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
+        f"Dice {row['val_dice_image']:.4f}, mIoU {row['val_miou']:.4f}, {row['images_per_second']:.1f} images/s"
+        + (" (best so far)" if best else "")
+    )

@@ -1,0 +1,192 @@
+"""What training is, as one named thing, and one step of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskwright.augment.apply import apply
+from maskwright.augment.params import draw
+from maskwright.config import Recipe
+from maskwright.data.store import Store
+from maskwright.errors import RunError
+from maskwright.predict.preprocess import Preprocess
+from maskwright.tensors import Batch, Logits, Target
+from maskwright.train.optim import average, learning_rate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+RECENT = 48
+"""Steps whose times are kept for the budget's plan."""
+
+Loss = Callable[[Logits, Target], Tensor]
+
+
+@dataclass
+class Counters:
+    """The part of the state that is numbers: saved as JSON, whole."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    step: int = 0
+    """Optimiser steps done, over all epochs."""
+    step_in_epoch: int = 0
+    total_steps: int = 0
+    """Where the schedule ends; a time budget moves it."""
+    loss_sum: float = 0.0
+    """Of the running epoch, each picture's share."""
+    pictures: int = 0
+    """Of the running epoch."""
+    seconds: float = 0.0
+    """Training time so far, over all lives of the run."""
+    epoch_seconds: float = 0.0
+    """Of the running epoch, steps only."""
+    step_seconds: list[float] = field(default_factory=list)
+    """Of the latest steps."""
+    drops: int = 0
+    """Falls of the rate on plateaus."""
+    plateau_best: float = float("inf")
+    plateau_waits: int = 0
+    best_value: float = float("-inf")
+    """Best of `train.monitor` (losses with their sign turned)."""
+    best_epoch: int = 0
+    waits: int = 0
+    """Epochs since the best."""
+    strength: float = 1.0
+    """Of the augmentation."""
+    batch: int = 0
+    """Pictures in a batch, with auto resolved."""
+    micro_batch: int = 0
+    """Pictures that fit through the network at once."""
+    budget: float | None = None
+    """Seconds that the whole run may take."""
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """metrics.csv."""
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training: continue from a copy of it and you get the same bits."""
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    averaged: nn.Module | None
+    """Moving average of the weights; validated and kept instead of `model` where it exists."""
+    scaler: Any
+    """Loss scaling of fp16, else None."""
+    counters: Counters
+    best: dict[str, Tensor]
+    """Weights of the best epoch, on the CPU."""
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.averaged if self.averaged is not None else self.model
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """Everything that does not change while training."""
+
+    recipe: Recipe
+    store: Store
+    preprocess: Preprocess
+    loss: Loss
+    accelerator: Accelerator
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+
+def counter_seed(*counters: int | str) -> int:
+    """A 63-bit seed from counters, the same on every machine."""
+    digest = hashlib.blake2b(repr(counters).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def epoch_order(rows: np.ndarray, copies: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, copies) of all pictures of an epoch, shuffled by (seed, epoch) alone. Copy 0 is the only one, or the original."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(rows) * (copies + 1))
+    return rows[order % len(rows)], order // len(rows)
+
+
+def load_batch(machinery: Machinery, rows: np.ndarray, copies: np.ndarray, epoch: int, strength: float) -> Batch:
+    """Pictures of these rows, augmented and normalised, on the device."""
+    recipe, store, device = machinery.recipe, machinery.store, machinery.device
+    params = draw(rows, epoch, recipe.augment, seed=recipe.seed, copies_B=copies, strength=strength)
+    windows = params.window_B2 if recipe.input.fit == "crop" else None
+    images = torch.from_numpy(store.images(rows, windows)).to(device, non_blocking=True)
+    labels = torch.from_numpy(store.labels(rows, windows)).to(device, non_blocking=True)
+    batch = apply(Batch(images.float().div_(255), Target(labels)), params, fill=machinery.preprocess.fill)
+    return Batch(machinery.preprocess.normalise(batch.images), batch.target)
+
+
+def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies: np.ndarray) -> None:
+    """One optimiser step on these pictures. Mutates `state`, nothing else.
+
+    Pictures go through the network `micro_batch` at a time and their gradients are summed, so that the effective
+    batch does not depend on the memory. When even that does not fit, the micro-batch is halved and the step is
+    begun again.
+    """
+    counters, optim, begun = state.counters, machinery.recipe.optim, time.monotonic()
+    rate = learning_rate(optim, counters.step / max(counters.total_steps, 1), counters.drops)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    while True:
+        torch.manual_seed(counter_seed(machinery.recipe.seed, "dropout", counters.step))
+        try:
+            loss = _accumulate_gradients(state, machinery, rows, copies)
+            break
+        except RuntimeError as error:
+            if not _out_of_memory(error) or counters.micro_batch <= 1:
+                raise
+            counters.micro_batch = (min(counters.micro_batch, len(rows)) + 1) // 2
+            if machinery.device.type == "cuda":
+                torch.cuda.empty_cache()
+    if not np.isfinite(loss):
+        raise RunError(
+            f"the loss became {loss} at step {counters.step + 1}",
+            "lower optim.learning_rate, set optim.clip=1 or train.precision=fp32",
+        )
+    if optim.clip:
+        machinery.accelerator.clip_grad_norm_(state.model.parameters(), optim.clip)
+    state.optimiser.step()
+    if state.averaged is not None:
+        average(state.averaged, state.model, optim.ema, counters.step)
+    counters.step += 1
+    counters.step_in_epoch += 1
+    counters.loss_sum += loss * len(rows)
+    counters.pictures += len(rows)
+    counters.step_seconds = [*counters.step_seconds[1 - RECENT :], time.monotonic() - begun]
+    counters.epoch_seconds += counters.step_seconds[-1]
+
+
+def _accumulate_gradients(state: TrainState, machinery: Machinery, rows: np.ndarray, copies: np.ndarray) -> float:
+    """Mean loss over the pictures; its gradient lies in the parameters afterwards."""
+    state.optimiser.zero_grad(set_to_none=True)
+    total = 0.0
+    for part in np.array_split(np.arange(len(rows)), -(-len(rows) // state.counters.micro_batch)):
+        batch = load_batch(machinery, rows[part], copies[part], state.counters.epoch, state.counters.strength)
+        with machinery.accelerator.autocast():
+            logits = state.model(batch.images.contiguous(memory_format=torch.channels_last))
+        loss = machinery.loss(logits, batch.target) * (len(part) / len(rows))
+        machinery.accelerator.backward(loss)
+        total += loss.item()
+    return total
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "can't allocate memory" in text or "out of memory" in text or "could not create a memory" in text
