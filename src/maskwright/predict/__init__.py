@@ -1,1 +1,1 @@
-"""From a picture of any kind and size to a mask of the same size: one path for predict, evaluate and serving."""
+"""From a picture of any kind and size to a mask of the same size: one path for all."""

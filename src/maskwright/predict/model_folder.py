@@ -1,7 +1,7 @@
 """The model folder: weights as safetensors, and config.json with everything else that a prediction needs.
 
-It may come from a stranger: nothing in it is unpickled, and nothing large is built before its config has been held
-against the weights that are really there.
+It may come from a stranger: nothing in it is unpickled, and nothing large is built before its config has been
+held against the weights that are really there.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ModelSpec(Part):
 
 
 def build_from_spec(spec: ModelSpec) -> nn.Module:
-    """The network without its trained weights. Fetches nothing, and draws no random numbers that others would miss."""
+    """The network without its trained weights; fetches nothing and leaves the random state as it was."""
     with torch.random.fork_rng(devices=[]):
         return build_model(
             spec.model.model_copy(update={"encoder_weights": "none"}),
@@ -89,7 +89,7 @@ def preprocess_from_spec(spec: ModelSpec) -> Preprocess:
 
 
 def save_model(folder: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
-    """Write `folder/model.safetensors` and `folder/config.json`, each whole or not at all. Raises RunError."""
+    """Write `folder/model.safetensors` and `folder/config.json`, each whole or not there. Raises RunError."""
     from safetensors.torch import save
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
@@ -107,7 +107,8 @@ def find_model(path_or_run: str | Path) -> Path:
             raise RunError(f"run {folder} has no model yet", "wait for its first epoch, or train --resume it")
     if Path(path_or_run).exists():
         raise RunError(
-            f"{path_or_run} is neither a run nor a model folder: no {CONFIG} in it", "`maskwright runs` lists runs"
+            f"{path_or_run} is neither a run nor a model folder: no {CONFIG} in it",
+            "`maskwright runs` lists runs",
         )
     raise RunError(f"there is no run or model {str(path_or_run)!r}", "`maskwright runs` lists runs")
 
@@ -126,7 +127,8 @@ def load_spec(folder: Path) -> ModelSpec:
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
         raise RunError(
-            f"{path} has format {version!r}, this version reads format {FORMAT}", "is there a newer maskwright?"
+            f"{path} has format {version!r}, this version reads format {FORMAT}",
+            "is there a newer maskwright?",
         )
     try:
         return ModelSpec.model_validate(values)
@@ -137,7 +139,7 @@ def load_spec(folder: Path) -> ModelSpec:
 
 
 def load_model(folder: Path) -> tuple[ModelSpec, nn.Module]:
-    """The spec and the trained network, on the CPU, in float32 and eval mode. Raises RunError, names the file."""
+    """The spec and the trained network: CPU, float32, eval mode. Raises RunError that names the file."""
     from safetensors.torch import load_file
 
     spec, path = load_spec(folder), folder / WEIGHTS
@@ -163,9 +165,7 @@ def _check_header(spec: ModelSpec, path: Path) -> None:
             wanted = {name: tuple(value.shape) for name, value in build_from_spec(spec).state_dict().items()}
     except UserError as error:
         raise RunError(f"{path.parent / CONFIG}: {error.problem}", error.hint) from error
-    wrong = sorted(
-        name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
-    )
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
         name = wrong[0]
         raise RunError(

@@ -18,7 +18,7 @@ def probabilities(logits_BCHW: Logits) -> Float[Tensor, "B K H W"]:
 
 
 def decide(probabilities_BKHW: Float[Tensor, "B K H W"], threshold: float = 0.5) -> Labels:
-    """Class ids, uint8: the likeliest class; of two classes the second where its probability is over `threshold`."""
+    """Class ids, uint8: the likeliest class; of two classes the second where it is over `threshold`."""
     if probabilities_BKHW.shape[1] == 2:
         return (probabilities_BKHW[:, 1] > threshold).to(torch.uint8)
     return probabilities_BKHW.argmax(dim=1).to(torch.uint8)

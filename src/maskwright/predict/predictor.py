@@ -1,4 +1,4 @@
-"""Any picture in, a mask of its own size out. predict, evaluate and serving all go through `Predictor.__call__`."""
+"""Any picture in, a mask of its own size out. All go through `Predictor.__call__`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from maskwright.data.classes import ClassMap
-from maskwright.data.image_io import as_picture, read_image, save_mask, to_channels
+from maskwright.data.image_io import ENDINGS, as_picture, read_image, save_mask, to_channels
+from maskwright.draw import jpeg, overlay
 from maskwright.errors import ConfigError, DataError
 from maskwright.files import write_bytes
 from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Kind = Literal["mask", "overlay", "probability"]
-ENDINGS: dict[Kind, str] = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
+TAILS: dict[Kind, str] = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
 """What is appended to a picture's name. The three file types differ, so no kind can overwrite another."""
-
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-"""What counts as a picture when a whole folder is named."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -84,7 +82,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path_or_run: str | Path, device: str = "auto") -> Predictor:
-        """From a model folder, a run folder, or the name of a run. Raises RunError, and ConfigError for `device`."""
+        """From a model folder, a run folder or a run's name. Raises RunError or ConfigError (device)."""
         chosen = choose_device(device)
         spec, network = load_model(find_model(path_or_run))
         return cls(spec, network, chosen)
@@ -110,9 +108,12 @@ class Predictor:
         """Decode or convert to uint8 HWC with the network's channels. Raises DataError."""
         if isinstance(image, str | Path):
             return read_image(Path(image), self.channels)
-        if isinstance(image, np.ndarray):
-            return to_channels(as_picture(image), self.channels)
-        return to_channels(_from_pillow(image), self.channels)
+        picture = as_picture(image if isinstance(image, np.ndarray) else _from_pillow(image))
+        if not picture.size:
+            raise DataError(
+                f"a picture of shape {picture.shape} has no pixels", "give H x W x C with H, W >= 1"
+            )
+        return to_channels(picture, self.channels)
 
     def save(
         self,
@@ -123,20 +124,19 @@ class Predictor:
     ) -> list[Saved]:
         """Predict files, folders and globs into the folder `out`; one entry per picture, in order.
 
-        A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders appear
-        in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the class ids;
-        `overlay` writes `a_overlay.jpg`; `probability` writes `a_probability.npz` with `probabilities` (K H W, float32,
-        exactly those that the mask was decided from) and `classes`. Where `a.png` is an input as well, they become
-        `a.jpg.png` and `a.png.png`.
+        A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders
+        appear in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the
+        class ids; `overlay` writes `a_overlay.jpg`; `probability` writes `a_probability.npz` with
+        `probabilities` (K H W, float32, those that the mask was decided from) and `classes`. Where `a.png` is an
+        input as well, the masks are `a.jpg.png` and `a.png.png`.
 
         A picture that cannot be read is an entry with `error`, and the rest is done. Raises DataError, before
-        anything is predicted, for an input that is not there or would be overwritten; RunError when `out` is full.
+        anything is predicted, for an input that is not there or would be overwritten; RunError when a result
+        cannot be written.
         """
-        from maskwright.draw import jpeg, overlay
-
-        unknown = [kind for kind in save if kind not in ENDINGS]
+        unknown = [kind for kind in save if kind not in TAILS]
         if unknown or not save:
-            raise ConfigError(f"--save {','.join(unknown)} is not known", f"choose from {', '.join(ENDINGS)}")
+            raise ConfigError(f"--save {','.join(unknown)} is not known", f"choose from {', '.join(TAILS)}")
         jobs = plan(Path(out), inputs, save)
         results: list[Saved] = []
         with progress.task("Predicting", len(jobs)) as advance:
@@ -162,7 +162,7 @@ class Predictor:
 def plan(
     out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]
 ) -> list[tuple[Path, dict[Kind, Path]]]:
-    """Every picture that `inputs` name, once, with the files to write. Raises DataError before harm is done."""
+    """Every picture that `inputs` name, once, with the files to write. Raises DataError."""
     sources = {path.resolve(): (path, name) for given in inputs for path, name in _find(given)}
     # Casefold: on many disks A.png and a.png are one file.
     stems = Counter(str(name.with_suffix("")).casefold() for _, name in sources.values())
@@ -170,13 +170,15 @@ def plan(
     taken: dict[str, Path] = {}
     for path, name in sources.values():
         base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
-        targets = {kind: out / base.with_name(base.name + ENDINGS[kind]) for kind in save}
+        targets = {kind: out / base.with_name(base.name + TAILS[kind]) for kind in save}
         for target in targets.values():
             if target.resolve() in sources:
                 raise DataError(f"{target} is a picture and would be overwritten", "choose another --out")
             other = taken.setdefault(str(target).casefold(), path)
             if other != path:
-                raise DataError(f"{other} and {path} would both be written to {target}", "predict them separately")
+                raise DataError(
+                    f"{other} and {path} would both be written to {target}", "predict them separately"
+                )
         jobs.append((path, targets))
     return jobs
 
@@ -187,18 +189,20 @@ def _find(given: str | Path) -> list[tuple[Path, Path]]:
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
-        inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
+        inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in ENDINGS)
         pictures = [(entry, Path(entry.name)) for entry in inside if not entry.name.startswith(".")]
         if not pictures:
             raise DataError(f"{path} holds no pictures", f"a glob reaches deeper: '{path}/**/*.jpg'")
         return pictures
     if glob.has_magic(str(given)):
-        fixed = Path(*[part for part in _before_magic(path)])
+        fixed = Path(*_before_magic(path))
         found = sorted(Path(match) for match in glob.glob(str(given), recursive=True))
         pictures = [(match, match.relative_to(fixed)) for match in found if match.is_file()]
         if pictures:
             return pictures
-        raise DataError(f"nothing matches {given}", "quote the pattern, and mind that ** must stand between slashes")
+        raise DataError(
+            f"nothing matches {given}", "quote the pattern, and mind that ** must stand between slashes"
+        )
     raise DataError(f"there is no file {path}", "give files, folders or quoted globs")
 
 
@@ -212,15 +216,19 @@ def _before_magic(pattern: Path) -> list[str]:
     return parts
 
 
-def _from_pillow(image: Image) -> Picture:
-    """An opened picture, upright, as grey, grey + alpha, RGB or RGBA."""
+def _from_pillow(image: Image) -> np.ndarray:
+    """An opened picture of 8 bits, upright: HW or HWC uint8. Raises DataError for deeper ones."""
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("F", "I") or upright.mode.startswith("I;"):
+        raise DataError(
+            f"a picture of mode {upright.mode} has more than 8 bits", "give its file, or a uint8 array"
+        )
     if upright.mode not in ("L", "LA", "RGB", "RGBA"):
-        grey = upright.mode in ("1", "I", "F") or upright.mode.startswith("I;")
-        upright = upright.convert("L" if grey else "RGBA" if upright.has_transparency_data else "RGB")
-    return as_picture(np.asarray(upright))
+        transparent = upright.has_transparency_data
+        upright = upright.convert("L" if upright.mode == "1" else "RGBA" if transparent else "RGB")
+    return np.asarray(upright)
 
 
 def _npz(prediction: Prediction, classes: ClassMap) -> bytes:

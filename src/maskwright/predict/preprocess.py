@@ -20,23 +20,22 @@ Normalise = Literal["unit", "symmetric", "imagenet", "dataset", "image"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-"""Of the ILSVRC 2012 training pictures in [0, 1], red, green, blue: what pretrained encoders were fed with."""
+"""Red, green, blue of the ILSVRC 2012 training pictures in [0, 1]: what pretrained encoders expect."""
 
 FLAT = 1e-3
-"""Smallest deviation that is divided by: a picture of one colour becomes 0, not noise or NaN. A quarter of a grey
-level of 8-bit pictures."""
+"""Smallest deviation that is divided by, a quarter of an 8-bit grey level: flat pictures become 0."""
 
 
 class Preprocess(nn.Module):
     """Native pictures in [0, 1] -> what the network sees; its logits -> the native size.
 
-    `size` is (height, width) of the network's input. `crop` leaves the scale alone: there the network sees the
-    whole picture at its own size. `mean` and `deviation` are the data set's, one per channel, pictures in [0, 1];
-    their length is the number of channels, their values matter for `dataset` only.
+    `size` is (height, width) of the network's input. `crop` leaves the scale alone: there the network sees
+    the whole picture at its own size. `mean` and `deviation` are the data set's, one per channel, of pictures
+    in [0, 1]; their length is the number of channels, their values matter for `dataset` only.
 
-    normalise: `unit` x; `symmetric` 2x - 1; `imagenet` (x - mean) / deviation with the figures above, where a grey
-    picture takes their means over the colours, and so does a fourth channel; `dataset` the same with the data
-    set's figures; `image` the picture's own mean and deviation over all its pixels and channels.
+    normalise: `unit` x; `symmetric` 2x - 1; `imagenet` (x - mean) / deviation with the figures above, where a
+    grey picture takes their mean over the colours, and so does a fourth channel; `dataset` the same with the
+    data set's figures; `image` the picture's own mean and deviation over all its pixels and channels.
     """
 
     mean: Float[Tensor, "C 1 1"]
@@ -73,12 +72,16 @@ class Preprocess(nn.Module):
         deviation = (images_BCHW - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         return (images_BCHW - mean) / deviation.clamp(min=FLAT)
 
+    def denormalise(self, images_BCHW: Images) -> Images:
+        """Network input -> pictures in [0, 1], nearly. `image` forgot its figures and gets medium ones."""
+        return images_BCHW * self.deviation + self.mean
+
     def forward(self, images_BCHW: Images) -> Images:
         """Native pictures in [0, 1] -> network input of `size` (of their own size where fit is crop)."""
         return self.normalise(fit_images(images_BCHW, self.size, self.fit, self.fill))
 
     def restore(self, logits_BCHW: Logits, native_hw: tuple[int, int]) -> Logits:
-        """Logits of the network's size -> logits of the picture's, bars cut away. `native_hw` = (height, width)."""
+        """Logits of the network's size -> logits of the picture's (height, width), bars cut away."""
         return unfit(logits_BCHW, native_hw, self.size, self.fit)
 
 
@@ -89,8 +92,10 @@ def _figures(
     channels = len(mean)
     if normalise == "unit":
         return [0.0] * channels, [1.0] * channels
-    if normalise in ("symmetric", "image"):
+    if normalise == "symmetric":
         return [0.5] * channels, [0.5] * channels
+    if normalise == "image":  # the fill, and how `denormalise` shows it
+        return [0.5] * channels, [0.25] * channels
     if normalise == "imagenet":
         return _per_channel(IMAGENET_MEAN, channels), _per_channel(IMAGENET_DEVIATION, channels)
     return [float(value) for value in mean], [max(float(value), FLAT) for value in deviation]

@@ -1,0 +1,278 @@
+"""Pictures for people: overlays, sheets of tiles, curves. Everything returns pixels or bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from maskwright.data.classes import ClassMap
+from maskwright.data.image_io import to_channels
+from maskwright.tensors import IGNORE, Batch, Mask, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Colour = tuple[int, int, int]
+
+PAPER, INK, FAINT = (255, 255, 255), (31, 35, 40), (101, 109, 118)
+MISSED, INVENTED = (255, 122, 0), (38, 110, 255)
+"""Orange and blue stay apart for the colour-blind, and on grey."""
+
+TILE = 224
+"""Width of a tile of a sheet in pixels."""
+GAP = 12
+
+
+def overlay(
+    picture: Picture, mask: Mask, classes: ClassMap, *, opacity: float = 0.45
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture with its classes in their colours, and a line where classes meet.
+
+    A black class, usually the background, leaves the picture as it is; IGNORE is hatched grey.
+    """
+    colours, shown = _colours_of(mask, classes)
+    weight = np.where(_outlines(mask) & shown, 0.9, np.where(shown, opacity, 0.0))[..., None]
+    blended = to_channels(picture, 3) * (1 - weight) + colours * weight
+    return np.rint(blended).astype(np.uint8)
+
+
+def errors(picture: Picture, truth: Mask, prediction: Mask, classes: ClassMap) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture in pale grey, wrong pixels in colour: of two classes, missed orange and invented blue.
+
+    With more classes every wrong pixel is orange. Pixels whose truth is IGNORE are never wrong.
+    """
+    grey = to_channels(to_channels(picture, 1), 3)
+    pale = 128 + grey * 0.45
+    wrong = (truth != prediction) & (truth != IGNORE)
+    invented = wrong & (truth == 0) & (len(classes) == 2)
+    colours = np.where(invented[..., None], INVENTED, MISSED)
+    weight = np.where(wrong, 0.85, 0.0)[..., None]
+    return np.rint(pale * (1 - weight) + colours * weight).astype(np.uint8)
+
+
+def _colours_of(mask: Mask, classes: ClassMap) -> tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
+    """Colour of each pixel, and whether it is painted at all."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(classes)] = classes.colours
+    colours = table[mask]
+    rows, columns = np.indices(mask.shape)
+    stripes = (rows + columns) // _line(mask.shape, share=60) % 2 == 0
+    unknown = mask == IGNORE
+    colours[unknown] = np.where(stripes[unknown, None], 90, 190)
+    return colours, unknown | table.any(axis=1)[mask]
+
+
+def _outlines(mask: Mask) -> Bool[np.ndarray, "H W"]:
+    """Pixels within a line's width of another class."""
+    near = np.zeros(mask.shape, bool)
+    for reach in range(1, _line(mask.shape, share=250) + 1):
+        down, right = mask[reach:] != mask[:-reach], mask[:, reach:] != mask[:, :-reach]
+        near[reach:] |= down
+        near[:-reach] |= down
+        near[:, reach:] |= right
+        near[:, :-reach] |= right
+    return near
+
+
+def _line(shape: tuple[int, ...], *, share: int) -> int:
+    return max(1, round(min(shape) / share))
+
+
+def sheet(
+    tiles: Sequence[Picture],
+    captions: Sequence[str],
+    *,
+    columns: int = 4,
+    title: str = "",
+    legend: Sequence[tuple[str, Colour]] = (),
+) -> Image.Image:
+    """Tiles of any size in a grid, each above its caption; a title on top, the legend below."""
+    columns = max(1, min(columns, len(tiles)))
+    height = round(
+        TILE * float(np.clip(np.median([tile.shape[0] / tile.shape[1] for tile in tiles]), 0.4, 1.6))
+    )
+    title_font, font = ImageFont.load_default(20), ImageFont.load_default(14)
+    width = GAP + columns * (TILE + GAP)
+    wrapped = _wrap([(name, font.getlength(name)) for name, _ in legend], width - 2 * GAP)
+    top = GAP + (36 if title else 0)
+    row_height = height + 34
+    bottom = top + -(-len(tiles) // columns) * row_height
+    page = Image.new("RGB", (width, bottom + 24 * len(wrapped) + (GAP if wrapped else 0)), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((GAP, GAP + 10), title, INK, title_font, anchor="lm")
+    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+        left, upper = GAP + number % columns * (TILE + GAP), top + number // columns * row_height
+        picture = scaled(tile, (height, TILE))
+        page.paste(picture, (left + (TILE - picture.width) // 2, upper + height - picture.height))
+        draw.text((left, upper + height + 13), _shortened(caption, font, TILE), FAINT, font, anchor="lm")
+    colours = dict(legend)
+    for line, names in enumerate(wrapped):
+        left, middle = GAP, bottom + 24 * line + 12
+        for name, length in names:
+            draw.rounded_rectangle((left, middle - 6, left + 12, middle + 6), 3, colours[name], FAINT)
+            draw.text((left + 19, middle), name, INK, font, anchor="lm")
+            left += round(length) + SWATCH
+    return page
+
+
+SWATCH = 40
+"""What an entry of the legend takes beside its name."""
+
+
+def _wrap(words: Sequence[tuple[str, float]], width: float) -> list[list[tuple[str, float]]]:
+    lines: list[list[tuple[str, float]]] = []
+    room = 0.0
+    for word, length in words:
+        if not lines or length + SWATCH > room:
+            lines.append([])
+            room = width
+        lines[-1].append((word, length))
+        room -= length + SWATCH
+    return lines
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text with its middle left out where it is too long: names differ at their ends."""
+    text = " ".join(text.split())
+    kept = len(text)
+    short = text
+    while kept > 1 and font.getlength(short) > width:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}"
+    return short
+
+
+def scaled(picture: Picture, box: tuple[int, int]) -> Image.Image:
+    """The picture, as large as (height, width) allows with its aspect kept; RGB."""
+    image = Image.fromarray(to_channels(picture, 3))
+    ratio = min(box[0] / image.height, box[1] / image.width)
+    size = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
+    # Enlarged pixels stay pixels: a small picture should look as coarse as the network sees it.
+    return image.resize(size, Image.Resampling.NEAREST if ratio >= 2 else Image.Resampling.LANCZOS)
+
+
+def class_legend(classes: ClassMap) -> list[tuple[str, Colour]]:
+    """Names and colours for `sheet`."""
+    return list(zip(classes.names, classes.colours, strict=True))
+
+
+def batch_sheet(batch: Batch, classes: ClassMap, *, title: str = "As the network sees them") -> Image.Image:
+    """Pictures of a batch in [0, 1], each beside its labels; of two mixed truths the one that weighs more."""
+    target = batch.target
+    labels_BHW = target.labels
+    shares = np.ones(len(labels_BHW))
+    if target.others is not None and target.weight is not None:
+        shares = target.weight.float().cpu().numpy()
+        labels_BHW = labels_BHW.where((target.weight >= 0.5).view(-1, 1, 1), target.others)
+    pictures_BHWC = (batch.images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    masks_BHW = labels_BHW.cpu().numpy().astype(np.uint8)
+    tiles, captions = [], []
+    for number, (picture, mask, share) in enumerate(zip(pictures_BHWC, masks_BHW, shares, strict=True)):
+        mixed = f", mixed {max(share, 1 - share):.0%} : {min(share, 1 - share):.0%}" if 0 < share < 1 else ""
+        tiles += [picture, overlay(picture, mask, classes)]
+        captions += [f"{number + 1}{mixed}", "labels"]
+    return sheet(tiles, captions, title=title, legend=class_legend(classes))
+
+
+def predictions_sheet(
+    pictures: Sequence[Picture],
+    truths: Sequence[Mask],
+    predictions: Sequence[Mask],
+    classes: ClassMap,
+    names: Sequence[str] = (),
+    *,
+    title: str = "",
+) -> Image.Image:
+    """A row per picture: the picture, its truth, the prediction, and where they differ."""
+    tiles, captions = [], []
+    names = names or [f"picture {number + 1}" for number in range(len(pictures))]
+    for picture, truth, prediction, name in zip(pictures, truths, predictions, names, strict=True):
+        tiles += [
+            picture,
+            overlay(picture, truth, classes),
+            overlay(picture, prediction, classes),
+            errors(picture, truth, prediction, classes),
+        ]
+        judged = truth != IGNORE
+        wrong = (truth != prediction)[judged].mean() if judged.any() else 0.0
+        captions += [name, "truth", "prediction", f"{wrong:.1%} of the pixels wrong"]
+    kinds = [("missed", MISSED), ("invented", INVENTED)] if len(classes) == 2 else [("wrong", MISSED)]
+    return sheet(tiles, captions, title=title, legend=[*class_legend(classes), *kinds])
+
+
+def png(picture: Picture | Image.Image) -> bytes:
+    return _encoded(picture, "PNG")
+
+
+def jpeg(picture: Picture | Image.Image) -> bytes:
+    """Quality 90 without colour subsampling, which would smear thin outlines."""
+    return _encoded(picture, "JPEG", quality=90, subsampling=0)
+
+
+def _encoded(picture: Picture | Image.Image, kind: str, **options: int) -> bytes:
+    content = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(to_channels(picture, 3))
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+Panel = tuple[str, tuple[tuple[str, str], ...]]
+"""Title, and its lines as (column of metrics.csv, name)."""
+
+LOSS: Panel = ("Loss", (("train_loss", "training"), ("val_loss", "validation")))
+SCORE: Panel = ("Validation score", (("val_dice_image", "Dice per image"), ("val_miou", "mean IoU")))
+
+
+def curves(
+    rows: Sequence[Mapping[str, float]],
+    panels: Sequence[Panel] = (LOSS, SCORE),
+    *,
+    dark: bool = False,
+    svg: bool = False,
+) -> bytes:
+    """Lines over epochs from the rows of metrics.csv, panels side by side: PNG, or SVG on a clear ground."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    # Text stays text in the SVG, and equal rows give equal bytes.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "maskwright", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(5.2 * len(panels), 3.2), dpi=150, layout="constrained")
+        figure.patch.set_alpha(0.0 if svg else 1.0)
+        figure.patch.set_facecolor("#0d1117" if dark else "white")
+        for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+            _draw_panel(axes, rows, panel, ink="#9198a1" if dark else "#59636e", dark=dark)
+        content = io.BytesIO()
+        figure.savefig(content, format="svg" if svg else "png", metadata={"Date": None} if svg else None)
+    return content.getvalue()
+
+
+def _draw_panel(
+    axes: Axes, rows: Sequence[Mapping[str, float]], panel: Panel, *, ink: str, dark: bool
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    title, lines = panel
+    epochs = [row["epoch"] for row in rows]
+    for (column, name), colour in zip(
+        lines, ("#4493f8", "#e8833a") if dark else ("#0969da", "#d1601f"), strict=False
+    ):
+        values = [row.get(column, float("nan")) for row in rows]
+        axes.plot(
+            epochs, values, color=colour, linewidth=1.8, marker="o" if len(rows) < 30 else "", markersize=3
+        )
+        axes.plot([], [], color=colour, linewidth=1.8, label=name)
+    axes.set_title(title, color=ink, fontsize=11, loc="left")
+    axes.set_xlabel("epoch", color=ink, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.grid(axis="y", color=ink, alpha=0.2, linewidth=0.8)
+    axes.tick_params(colors=ink, labelsize=9, length=0)
+    axes.patch.set_alpha(0)
+    for side in axes.spines:
+        axes.spines[side].set_visible(side == "bottom")
+    axes.spines["bottom"].set_color(ink)
+    axes.legend(frameon=False, fontsize=9, labelcolor=ink)
