@@ -1,0 +1,118 @@
+"""How a picture of any size becomes one of the network's size, and how the network's answer goes back.
+
+Pure functions of sizes and tensors. Training (through the store), prediction and every export share them, so
+that the network always sees the same geometry. Sizes are (height, width).
+
+- `resize`: stretched to the size; the aspect changes.
+- `letterbox`: scaled until it just fits, centred, bars at two sides.
+- `crop`: left alone; training cuts windows at native scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from maskwright.tensors import IGNORE, Images, Logits
+
+Fit: TypeAlias = Literal["resize", "letterbox", "crop"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the scaled picture lies on the network's canvas, in whole pixels of the canvas."""
+
+    scale: tuple[float, float]
+    """Canvas pixels per native pixel, down and across."""
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas that show the picture."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def place(native_hw: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placement:
+    """Where a picture of `native_hw` lies on a canvas of `size`. Sides are at least one pixel long."""
+    (native_height, native_width), (height, width) = native_hw, size
+    top = left = 0
+    if fit == "crop":
+        height, width = native_hw
+    elif fit == "letterbox":
+        scale = min(height / native_height, width / native_width)
+        inner_height = min(max(round(native_height * scale), 1), height)
+        inner_width = min(max(round(native_width * scale), 1), width)
+        top, left = (height - inner_height) // 2, (width - inner_width) // 2
+        height, width = inner_height, inner_width
+    return Placement((height / native_height, width / native_width), top, left, height, width)
+
+
+def fit_images(
+    images_BCHW: Images, size: tuple[int, int], fit: Fit, fill: Float[Tensor, "C"] | None = None
+) -> Images:
+    """Float pictures at native size -> pictures of `size`; bars have the colour `fill` (default 0).
+
+    Bilinear with antialiasing (each output pixel weighs all the input pixels under it), as Pillow does it.
+    A picture that already has its final scale comes back bit for bit.
+    """
+    native_hw = (images_BCHW.shape[2], images_BCHW.shape[3])
+    placement = place(native_hw, size, fit)
+    inner = (placement.height, placement.width)
+    if inner != native_hw:
+        images_BCHW = F.interpolate(images_BCHW, inner, mode="bilinear", align_corners=False, antialias=True)
+    pads = _pads(placement, size, fit)
+    if not any(pads):
+        return images_BCHW
+    colour = images_BCHW.new_zeros(images_BCHW.shape[1]) if fill is None else fill.to(images_BCHW)
+    inside = F.pad(images_BCHW.new_ones(1, 1, *inner), pads).bool()
+    return torch.where(inside, F.pad(images_BCHW, pads), colour.view(1, -1, 1, 1))
+
+
+def fit_labels(
+    labels_BHW: Shaped[Tensor, "B H W"], size: tuple[int, int], fit: Fit
+) -> Shaped[Tensor, "B H W"]:
+    """Labels of any integer type at native size -> labels of `size`; bars are IGNORE.
+
+    Never interpolated: each output pixel has the label of the input pixel under its centre ("nearest-exact",
+    but in whole numbers: where a centre falls on an edge, float rounding would choose the side by chance).
+    """
+    native_hw = (labels_BHW.shape[1], labels_BHW.shape[2])
+    placement = place(native_hw, size, fit)
+    if (placement.height, placement.width) != native_hw:
+        rows = _nearest(placement.height, native_hw[0], labels_BHW.device)
+        columns = _nearest(placement.width, native_hw[1], labels_BHW.device)
+        labels_BHW = labels_BHW[:, rows[:, None], columns]
+    pads = _pads(placement, size, fit)
+    return F.pad(labels_BHW, pads, value=IGNORE) if any(pads) else labels_BHW
+
+
+def unfit(logits_BCHW: Logits, native_hw: tuple[int, int], size: tuple[int, int], fit: Fit) -> Logits:
+    """Logits of `size` -> logits of `native_hw`: the bars are cut away, the rest scaled back bilinearly."""
+    placement = place(native_hw, size, fit)
+    rows, columns = placement.window
+    inner = logits_BCHW[:, :, rows, columns]
+    if (placement.height, placement.width) == native_hw:
+        return inner
+    return F.interpolate(inner, native_hw, mode="bilinear", align_corners=False)
+
+
+def _nearest(new: int, old: int, device: torch.device) -> Tensor:
+    """floor((i + 1/2) old / new) for i in 0 .. new-1."""
+    return torch.div((2 * torch.arange(new, device=device) + 1) * old, 2 * new, rounding_mode="floor")
+
+
+def _pads(placement: Placement, size: tuple[int, int], fit: Fit) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom: the order of torch's pad."""
+    if fit == "crop":
+        return (0, 0, 0, 0)
+    right = size[1] - placement.left - placement.width
+    bottom = size[0] - placement.top - placement.height
+    return (placement.left, right, placement.top, bottom)
