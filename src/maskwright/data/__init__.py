@@ -1,0 +1,1 @@
+"""From files to (picture, mask): classes, decoding, layouts, splits, fingerprints, the decoded store."""

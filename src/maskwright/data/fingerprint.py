@@ -1,0 +1,142 @@
+"""What was once found out about a file: kept as long as its size and time stay the same.
+
+Content hashes, header sizes and mask histograms are facts about a file; they live in one SQLite file of the
+cache folder, so that a data set opens fast the second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from maskwright.errors import DataError
+from maskwright.files import cache_folder
+from maskwright.progress import SILENT, Progress
+
+Stamp: TypeAlias = tuple[int, int]
+"""Size in bytes, time of the last change in nanoseconds."""
+
+RACY_SECONDS = 2.0
+"""A file changed so recently may change again within the same tick of its file system's clock: not remembered."""
+
+_QUESTION = 500
+"""Paths in one query; SQLite allows 999 parameters everywhere."""
+
+
+def recall(
+    kind: str,
+    paths: Sequence[Path],
+    find_out: Callable[[Path], object],
+    *,
+    what: str = "Reading",
+    progress: Progress = SILENT,
+) -> list[object | DataError]:
+    """One JSON-able fact per path, in order: from the cache, or found out by `find_out` in threads.
+
+    `kind` names the fact and its version. A DataError of `find_out` takes the fact's place and is not
+    remembered, so that a mended file is looked at again.
+    """
+    unique = list(dict.fromkeys(paths))
+    stamps = {path: _stamp(path) for path in unique}
+    known = _read(kind, unique, stamps)
+    missing = [path for path in unique if path not in known]
+
+    def attempt(path: Path) -> object:
+        try:
+            return find_out(path)
+        except DataError as error:
+            return error
+
+    fresh: dict[Path, object] = {}
+    if missing:
+        with progress.task(what, len(missing)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for path, fact in zip(missing, pool.map(attempt, missing), strict=True):
+                fresh[path] = fact
+                advance(1)
+        _write(kind, fresh, stamps)
+    return [known[path] if path in known else fresh[path] for path in paths]
+
+
+def content_hashes(paths: Sequence[Path], progress: Progress = SILENT) -> list[str]:
+    """SHA-256 of each file, in hex. Raises DataError for a file that cannot be read."""
+    hashes = []
+    for fact in recall("sha256", paths, _hash_file, what="Hashing", progress=progress):
+        if isinstance(fact, DataError):
+            raise fact
+        hashes.append(str(fact))
+    return hashes
+
+
+def digest(lines: Iterable[str]) -> str:
+    """16 hex digits of the SHA-256 over the lines."""
+    total = hashlib.sha256()
+    for line in lines:
+        total.update(line.encode() + b"\n")
+    return total.hexdigest()[:16]
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", "check that it is there and readable") from error
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def _connect() -> sqlite3.Connection:
+    connection = sqlite3.connect(cache_folder() / "fingerprints.sqlite", timeout=30)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS facts (kind TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, fact TEXT, "
+        "PRIMARY KEY (kind, path)) WITHOUT ROWID"
+    )
+    return connection
+
+
+def _read(kind: str, paths: Sequence[Path], stamps: dict[Path, Stamp | None]) -> dict[Path, object]:
+    by_text = {os.path.abspath(path): path for path in paths}
+    texts, known = list(by_text), dict[Path, object]()
+    try:
+        with closing(_connect()) as connection:
+            for start in range(0, len(texts), _QUESTION):
+                chunk = texts[start : start + _QUESTION]
+                marks = ",".join("?" * len(chunk))
+                rows = connection.execute(
+                    f"SELECT path, size, mtime_ns, fact FROM facts WHERE kind = ? AND path IN ({marks})",
+                    [kind, *chunk],
+                )
+                for text, size, mtime_ns, fact in rows:
+                    if stamps[by_text[text]] == (size, mtime_ns):
+                        known[by_text[text]] = json.loads(fact)
+    except sqlite3.OperationalError:
+        return {}  # locked or read-only: a cache may be of no help, never a hindrance
+    except sqlite3.DatabaseError:
+        (cache_folder() / "fingerprints.sqlite").unlink(missing_ok=True)
+        return {}
+    return known
+
+
+def _write(kind: str, facts: dict[Path, object], stamps: dict[Path, Stamp | None]) -> None:
+    settled = time.time_ns() - int(RACY_SECONDS * 1e9)
+    rows = []
+    for path, fact in facts.items():
+        stamp = stamps[path]
+        if stamp is not None and stamp[1] < settled and not isinstance(fact, DataError):
+            rows.append((kind, os.path.abspath(path), *stamp, json.dumps(fact)))
+    with suppress(sqlite3.Error), closing(_connect()) as connection, connection:
+        connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)

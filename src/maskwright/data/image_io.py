@@ -1,0 +1,215 @@
+"""Decode pictures and masks: EXIF, palettes, grey, alpha, 1 and 16 bits. A mask is never interpolated."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from maskwright.data.classes import IGNORE, ClassMap, Raw
+from maskwright.errors import DataError
+from maskwright.files import write_atomic
+
+if TYPE_CHECKING:
+    from maskwright.tensors import Mask, Picture
+
+LARGEST = 200_000_000
+"""Pixels. A larger picture is refused before it is decoded: a few kilobytes can claim to be terabytes."""
+
+# Pillow would warn from 89 and refuse from 179 megapixels on; above LARGEST we refuse ourselves.
+if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, LARGEST)
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
+"""What a picture or a mask may end with when a folder is searched."""
+
+_ORIENTATION = 0x0112
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_SIXTEEN = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_IGNORE_COLOUR = (224, 224, 192)
+"""As Pascal VOC paints its void."""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file as Pillow sees it; whatever its decoder dislikes becomes one DataError."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > LARGEST:
+                raise DataError(
+                    f"{path} claims {image.height} x {image.width} pixels, the limit is {LARGEST:,}",
+                    "cut it into smaller pictures",
+                )
+            yield image
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there", "check the path") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no image that can be read", "replace it or leave it out") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{path} claims far more than {LARGEST:,} pixels", "cut it into smaller pictures"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        raise DataError(
+            f"{path} cannot be decoded: {_one_line(error)}", "replace it or leave it out"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _upright(image: Image.Image) -> None:
+    """Decode, and turn as the EXIF orientation says."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def as_picture(array: NDArray[np.generic]) -> Picture:
+    """HW or HWC uint8 -> HWC uint8. Raises DataError for anything else."""
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise DataError(
+            f"a picture of type {array.dtype} and shape {array.shape}",
+            "give HW or HWC, uint8 (numbers in [0, 1]: (255 * picture).round().astype('uint8'))",
+        )
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def to_channels(array: Picture, channels: int) -> Picture:
+    """HWC uint8 with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels -> HWC with 1, 3 or 4.
+
+    Grey from colour is ITU-R 601-2 luma, rounded as Pillow rounds it; alpha is dropped, or 255 where it is
+    new. Raises DataError for other numbers of channels.
+    """
+    found = array.shape[2]
+    if found not in (1, 2, 3, 4) or channels not in (1, 3, 4):
+        raise DataError(
+            f"a picture with {found} channels cannot become one with {channels}", "1, 3 and 4 are known"
+        )
+    if found == channels:
+        return array
+    colour, alpha = (array[..., :-1], array[..., -1:]) if found in (2, 4) else (array, None)
+    if channels == 1:
+        return colour if colour.shape[2] == 1 else _luma(colour)
+    if colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if channels == 3:
+        return np.ascontiguousarray(colour)
+    opaque = np.full_like(colour[..., :1], 255) if alpha is None else alpha
+    return np.concatenate([colour, opaque], axis=2)
+
+
+def _luma(colour: Picture) -> Picture:
+    red, green, blue = (colour[..., band].astype(np.uint32) for band in range(3))
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def read_image(path: Path, channels: int) -> Picture:
+    """HWC uint8, upright, with 1, 3 or 4 channels. 16 bits become 8 by division by 257 (full range).
+
+    Raises DataError: missing, no image, truncated, floating point, or larger than LARGEST.
+    """
+    with _opened(path) as image:
+        _upright(image)
+        if image.mode == "F":
+            raise DataError(f"{path} holds floating-point numbers", "save it with 8 or 16 bits")
+        if image.mode in _SIXTEEN:
+            deep = np.asarray(image).astype(np.int64)
+            if deep.min() < 0 or deep.max() > 65535:
+                raise DataError(
+                    f"{path} holds values from {deep.min()} to {deep.max()}", "save it with 8 or 16 bits"
+                )
+            return to_channels(((deep + 128) // 257).astype(np.uint8)[..., None], channels)
+        if image.mode == "P":
+            plain = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        elif image.mode in ("1", "L", "LA", "RGB", "RGBA"):
+            plain = image.convert("L") if image.mode == "1" else image
+        elif image.mode == "La":
+            plain = image.convert("LA")
+        else:
+            plain = image.convert("RGBA" if image.mode in ("PA", "RGBa") else "RGB")
+        return to_channels(as_picture(np.array(plain)), channels)
+
+
+def read_mask(path: Path, *, colours: bool = False) -> Raw:
+    """The raw values, upright: HW whole numbers (palette indices; 1 bit as 0 and 1), or HW3 uint8 colours.
+
+    `colours` resolves a palette into its colours. Alpha is dropped. Raises DataError as `read_image` does.
+    """
+    with _opened(path) as image:
+        _upright(image)
+        if image.mode == "1":
+            return np.array(image).astype(np.uint8)
+        if image.mode == "P" and colours:
+            return np.array(image.convert("RGB"))
+        if image.mode in ("L", "P", "RGB", *_SIXTEEN):
+            return np.array(image)
+        if image.mode in ("LA", "PA"):
+            return np.array(image)[..., 0]
+        if image.mode == "RGBA":
+            return np.array(image)[..., :3]
+        if image.mode == "F":
+            numbers = np.asarray(image)
+            if not np.array_equal(numbers, np.round(numbers)):
+                raise DataError(f"{path} holds fractions, not class values", "save the mask as 8-bit PNG")
+            return numbers.astype(np.int64)
+        return np.array(image.convert("RGB"))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) after EXIF, without decoding the pixels."""
+    with _opened(path) as image:
+        turned = image.format != "TIFF" and _orientation(image, path) in (
+            5,
+            6,
+            7,
+            8,
+        )  # Pillow turns a TIFF itself
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _orientation(image: Image.Image, path: Path) -> object:
+    # Pillow decodes a whole PNG before it answers getexif(): ask only where there is something to be found.
+    early = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"} & set(image.info)
+    if image.format == "PNG" and not early and not _has_late_text(path):
+        return 1
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _has_late_text(path: Path) -> bool:
+    """Whether a PNG carries EXIF or text behind its pixels (PNG specification, 5.3: chunk layout)."""
+    behind_pixels = False
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            behind_pixels = behind_pixels or kind == b"IDAT"
+            if behind_pixels and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            file.seek(length + 4, 1)
+    return False
+
+
+def image_channels(path: Path) -> int:
+    """1 for a grey file (a palette of greys included), otherwise 3; from the header alone."""
+    with _opened(path) as image:
+        if image.mode == "P":
+            palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
+            return 1 if (palette == palette[:, :1]).all() else 3
+        return 1 if image.mode in _GREY else 3
+
+
+def save_mask(path: Path, mask: Mask, classes: ClassMap) -> None:
+    """A palette PNG: the pixel value is the class id, IGNORE stays 255; whole or not there."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(classes)] = classes.colours
+    palette[IGNORE] = _IGNORE_COLOUR
+    image = Image.fromarray(mask)
+    image.putpalette(palette.tobytes())
+    write_atomic(path, lambda beside: image.save(beside, format="PNG"))

@@ -1,0 +1,160 @@
+"""What every layout shares: the keys of dataset.yaml, one pair of image and mask, names of splits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maskwright.config import suggest
+from maskwright.errors import ConfigError, DataError
+
+SPLITS = ("train", "validation", "test", "unlabelled")
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "trainval": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+}
+SPLIT_FOLDERS = tuple(name for name in _SPLIT_NAMES if name != "trainval")
+"""Names of sub-folders, in lower case, that are taken for splits."""
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class ValidationConfig(_Keys):
+    """How the validation set is drawn, stratified by foreground share, groups kept whole."""
+
+    from_: Annotated[str, Field(alias="from")] = "train"
+    """The split of `splits` it is taken from; what is left becomes train."""
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    seed: Annotated[int, Field(ge=0)] = 0
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Cross-validation instead of a fraction: train and validation pooled and cut into so many parts."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """Which part is the validation set."""
+
+
+class DataConfig(_Keys):
+    """dataset.yaml."""
+
+    path: str = "."
+    """Root; other paths are relative to it. In a file, relative to the file's folder."""
+    format: str = "folder"
+    images: str | None = None
+    """Template with {id} and, where sub-folders are splits, {split}; `.*` stands for any image ending."""
+    masks: str | None = None
+    classes: tuple[str, ...] | None = None
+    values: Mapping[int | str, str] | None = None
+    splits: Mapping[str, str | tuple[str, ...]] | None = None
+    """Split -> file with a list of ids, ids, or (where images has {split}) a folder; npz: an .npz file."""
+    validation: ValidationConfig | None = None
+    groups: str = "{id}"
+    """{id}, {id:before _}, {id:before last _}, or a CSV file `id,group`."""
+    exclude: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    """Of the run that wrote the file: opening tells when the data have changed since."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture or mask inside an .npz: `file[member][row]`, or `file[member][row, plane]`."""
+
+    file: Path
+    member: str
+    row: int
+    plane: int | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a layout lists. `origin` is the split's name as the layout has it (`trainval`, `val`)."""
+
+    id: str
+    origin: str
+    image: Path | Frame
+    mask: Path | Frame | None
+
+
+class Source(Protocol):
+    """A layout: a module of this package."""
+
+    def recognise(self, root: Path) -> bool:
+        """Whether a folder without dataset.yaml has this layout."""
+        ...
+
+    def complete(self, root: Path, config: DataConfig) -> DataConfig:
+        """Fill in what the layout decides and dataset.yaml left out. Raises DataError."""
+        ...
+
+    def read(self, root: Path, config: DataConfig) -> tuple[Pair, ...]:
+        """All pairs in a fixed order. Raises DataError for missing files and masks."""
+        ...
+
+
+def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
+    """The mapping of a dataset.yaml -> DataConfig. Raises ConfigError; unknown keys are told the nearest."""
+    _refuse_unknown(values, list(DataConfig.model_fields), source)
+    validation = values.get("validation")
+    if isinstance(validation, Mapping):
+        _refuse_unknown(validation, ["from", "fraction", "seed", "folds", "fold"], f"validation in {source}")
+    try:
+        config = DataConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{key}: {first['input']!r} in {source}: {first['msg']}", "compare with dataset.yaml in the guide"
+        ) from error
+    for name in config.splits or {}:
+        split_name(name, source)
+    return config
+
+
+def _refuse_unknown(values: Mapping[str, object], known: list[str], source: str) -> None:
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{source} has an unknown key {key!r}", suggest(str(key), known))
+
+
+def split_name(name: str, source: str) -> str:
+    """`val` -> `validation`, `trainval` -> `train`. Raises ConfigError."""
+    if name.lower() not in _SPLIT_NAMES:
+        raise ConfigError(f"{source} names a split {name!r}", suggest(name, list(_SPLIT_NAMES)))
+    return _SPLIT_NAMES[name.lower()]
+
+
+def filled(config: DataConfig, **defaults: object) -> DataConfig:
+    """`config` with `defaults` where it says nothing."""
+    said = config.model_fields_set
+    return config.model_copy(
+        update={key: value for key, value in defaults.items() if key not in said or getattr(config, key) is None}
+    )
+
+
+def check_id(name: str, source: str) -> str:
+    """An id from a list becomes a path: it must stay below the root. Raises DataError."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in name or "\0" in name:
+        raise DataError(f"{source} holds the id {name!r}", "ids are names below the root: no .., no drive")
+    return name
+
+
+def closest(name: str, known: list[str]) -> str:
+    """`, is it cat_1?` or nothing."""
+    found = difflib.get_close_matches(name, known[:10_000], n=1)
+    return f", is it {found[0]}?" if found else ""

@@ -1,0 +1,249 @@
+"""Folders of images and masks: siblings, splits as sub-folders, suffixes, lists, templates."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path, PurePosixPath
+
+from maskwright.data.image_io import ENDINGS
+from maskwright.data.sources.common import (
+    SPLIT_FOLDERS,
+    DataConfig,
+    Pair,
+    check_id,
+    closest,
+    filled,
+    split_name,
+)
+from maskwright.errors import ConfigError, DataError
+
+IMAGE_FOLDERS = ("images", "imgs", "img", "image")
+MASK_FOLDERS = ("masks", "labels", "annotations", "mask", "label", "gt", "annots", "annot")
+SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", "_annotation")
+SHOWN = 3
+"""Names in an error that has many."""
+
+
+def recognise(root: Path) -> bool:
+    """Whether images and masks can be told apart by folder or suffix."""
+    return _layout(root) is not None
+
+
+def complete(root: Path, config: DataConfig) -> DataConfig:
+    """Templates, splits and the validation draw, found in the folder.
+
+    Raises DataError that says what was looked for.
+    """
+    if config.images is None or config.masks is None:
+        if config.images is not None or config.masks is not None:
+            raise ConfigError("dataset.yaml gives only one of images and masks", "give both templates, or neither")
+        found = _layout(root)
+        if found is None:
+            raise DataError(
+                f"{root} has no layout that is known: looked for {'|'.join(IMAGE_FOLDERS)} beside "
+                f"{'|'.join(MASK_FOLDERS)} (with train, val, test or without), NAME beside NAME_masks, and "
+                f"files beside files with {', '.join(SUFFIXES[1:4])}; "
+                f"found {_few(sorted(entry.name for entry in root.iterdir()))}",
+                'write dataset.yaml with images: "FOLDER/{id}.jpg" and masks: "FOLDER/{id}.png"',
+            )
+        config = config.model_copy(update={"images": found[0], "masks": found[1]})
+    assert config.images is not None
+    for key, template in (("images", config.images), ("masks", config.masks)):
+        if template is None or "{id}" not in template:
+            raise ConfigError(f"{key}: {template} has no {{id}}", f'write {key}: "folder/{{id}}.png"')
+    return filled(config, splits=_splits(root, config.images))
+
+
+def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
+    """The pairs by their templates: of the lists, of the split folders, or all (as `train`)."""
+    assert config.images is not None
+    assert config.masks is not None
+    splits = config.splits or {}
+    if "{split}" in config.images:
+        pairs = _read_splits(root, config.images, config.masks, splits)
+    else:
+        pairs = _read_part(root, config.images, config.masks, "train")
+        if splits:
+            pairs = _by_lists(root, splits, pairs)
+    if not pairs:
+        raise DataError(f"{root} holds no image that fits {config.images}", "check the template and the endings")
+    excluded = set(config.exclude)
+    labelled = {pair.origin for pair in pairs if pair.mask is not None}
+    without = [
+        pair
+        for pair in pairs
+        if pair.mask is None
+        and pair.id not in excluded
+        and split_name(pair.origin, "splits") != "unlabelled"
+        and (pair.origin in labelled or "{split}" not in config.images)
+    ]
+    if without:
+        names = _few([str(pair.image) for pair in without])
+        raise DataError(
+            f"{len(without)} of {len(pairs)} images have no mask ({names})",
+            f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
+        )
+    return tuple(pairs)
+
+
+def _read_splits(root: Path, images: str, masks: str, splits: Mapping[str, object]) -> list[Pair]:
+    """One part per split folder; `train/` goes in front of the ids where two splits use the same names."""
+    parts: list[tuple[str, Pair]] = []
+    for origin, folder in splits.items():
+        if not isinstance(folder, str):
+            raise ConfigError(f"splits: {origin} is a list", "where images has {split}, it is a folder's name")
+        check_id(folder, "splits")
+        inside = [template.replace("{split}", folder) for template in (images, masks)]
+        parts += [(folder, pair) for pair in _read_part(root, *inside, origin)]
+    if len({pair.id for _, pair in parts}) == len(parts):
+        return [pair for _, pair in parts]
+    return [replace(pair, id=f"{folder}/{pair.id}") for folder, pair in parts]
+
+
+def _read_part(root: Path, images: str, masks: str, origin: str) -> list[Pair]:
+    mask_of = listing(root, masks)
+    image_of = listing(root, images, without=set(mask_of.values()))
+    return [Pair(name, origin, path, mask_of.get(name)) for name, path in image_of.items()]
+
+
+def listing(root: Path, template: str, without: Collection[Path] = ()) -> dict[str, Path]:
+    """The files that fit `template`, by id, in the order of their ids. {id} may span folders (`seq1/0001`).
+
+    Raises DataError when two files (a.jpg, a.png) have the same id.
+    """
+    found: dict[str, Path] = {}
+    for name, path in _fitting(root, template):
+        if path in without:
+            continue
+        if name in found:
+            raise DataError(
+                f"{path} and {found[name].name} have the same id {name!r}",
+                f"make {template} more exact, or move one of them away",
+            )
+        found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _fitting(root: Path, template: str) -> Iterator[tuple[str, Path]]:
+    before, _, after = template.partition("{id}")
+    endings = r"\.(?i:" + "|".join(ending[1:] for ending in ENDINGS) + ")"
+    tail = re.escape(after.removesuffix(".*")).replace(r"\{id\}", "(?P=id)")
+    pattern = re.compile(f"{re.escape(before)}(?P<id>.+){tail}{endings if after.endswith('.*') else ''}", re.S)
+    above = before.rpartition("/")[0]
+    for folder, folders, files in os.walk(root / above):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(os.path.relpath(folder, root / above)).as_posix()
+        place = "/".join(part for part in (above, inside) if part not in ("", "."))
+        for file in files:
+            match = pattern.fullmatch(f"{place}/{file}" if place else file)
+            if match is not None and not file.startswith("."):
+                yield match["id"], Path(folder, file)
+
+
+def _by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: list[Pair]) -> list[Pair]:
+    by_id = {pair.id: pair for pair in pairs}
+    by_stem = {PurePosixPath(name).name: name for name in by_id}
+    chosen: dict[str, Pair] = {}
+    for origin, listed in splits.items():
+        source = f"{origin} of splits" if isinstance(listed, tuple) else str(root / listed)
+        lines = listed if isinstance(listed, tuple) else _lines(root / listed)
+        names = dict.fromkeys(_id_of(line, by_id, by_stem, source) for line in lines)
+        missing = [name for name in names if name not in by_id]
+        if missing:
+            raise DataError(
+                f"{source} lists {len(missing)} ids without an image ({_few(missing)})"
+                + closest(missing[0], list(by_id)),
+                "add the images, or take the ids out of the list",
+            )
+        for name in names:
+            if name in chosen and chosen[name].origin != origin:
+                raise DataError(f"{name} is in both {chosen[name].origin} and {origin}", "keep it in one list")
+            chosen[name] = Pair(name, origin, by_id[name].image, by_id[name].mask)
+    return list(chosen.values())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list {path} cannot be read", "check splits in dataset.yaml") from error
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _id_of(line: str, by_id: Mapping[str, Pair], by_stem: Mapping[str, str], source: str) -> str:
+    """A line is an id, an id and more columns, or a path to the image."""
+    word = line.split()[0]
+    for name in (line, word):
+        if name in by_id:
+            return name
+    check_id(word, source)
+    path = PurePosixPath(word.replace("\\", "/"))
+    stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in ENDINGS else path.name
+    return by_stem.get(stem, word)
+
+
+def _splits(root: Path, images: str) -> dict[str, str] | None:
+    if "{split}" in images:
+        base = root / images.partition("{split}")[0]
+        return {name: name for name in _split_folders(base)}
+    for folder in (".", "splits", "lists"):
+        lists = {
+            path.stem: path.relative_to(root).as_posix()
+            for path in sorted((root / folder).glob("*.txt"))
+            if path.stem.lower() in (*SPLIT_FOLDERS, "trainval")
+        }
+        if lists:
+            return lists
+    return None
+
+
+def _split_folders(base: Path) -> list[str]:
+    if not base.is_dir():
+        return []
+    order = list(SPLIT_FOLDERS)
+    names = [entry.name for entry in base.iterdir() if entry.is_dir() and entry.name.lower() in order]
+    return sorted(names, key=lambda name: order.index(name.lower()))
+
+
+def _layout(root: Path) -> tuple[str, str] | None:
+    """Templates of images and masks, or None."""
+    splits = _split_folders(root)
+    for images, masks in product(IMAGE_FOLDERS, MASK_FOLDERS):
+        if (root / images).is_dir() and (root / masks).is_dir():
+            inner = "{split}/" if _split_folders(root / images) else ""
+            return _paired(root, f"{images}/{inner}{{id}}", f"{masks}/{inner}{{id}}")
+        if any((root / split / images).is_dir() and (root / split / masks).is_dir() for split in splits):
+            return _paired(root, f"{{split}}/{images}/{{id}}", f"{{split}}/{masks}/{{id}}")
+    for ending in ("_masks", "_mask", "_labels", "annot", "_annot", "_gt"):
+        if any((root / f"{split}{ending}").is_dir() for split in splits):
+            return _paired(root, "{split}/{id}", f"{{split}}{ending}/{{id}}")
+    if splits:
+        return _paired(root, "{split}/{id}", "{split}/{id}", apart=False)
+    return _paired(root, "{id}", "{id}", apart=False)
+
+
+def _paired(root: Path, images: str, masks: str, *, apart: bool = True) -> tuple[str, str] | None:
+    """The suffix that pairs most images with masks; in one folder (not `apart`) there has to be one."""
+    base = root / images.partition("{split}")[0]
+    folders = _split_folders(base) if "{split}" in images else [""]
+    pictures, labels = set[str](), set[str]()
+    for folder in folders:
+        pictures |= {f"{folder}/{name}" for name, _ in _fitting(root, f"{images}.*".replace("{split}", folder))}
+        labels |= {f"{folder}/{name}" for name, _ in _fitting(root, f"{masks}.*".replace("{split}", folder))}
+    matched = {
+        suffix: sum(f"{name}{suffix}" in labels for name in pictures)
+        for suffix in (SUFFIXES if apart else SUFFIXES[1:])
+    }
+    best = max(matched, key=lambda suffix: matched[suffix])  # the first of the best
+    if not matched[best] and not apart:
+        return None
+    return f"{images}.*", f"{masks}{best}.*"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
