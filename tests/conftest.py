@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -42,3 +44,29 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def one_thread_per_worker() -> None:
     """Two test processes share two cores; torch would otherwise start two threads in each."""
     torch.set_num_threads(1)
+
+
+def make_discs(root: Path, *, train: int = 40, validation: int = 12, test: int = 8, side: int = 48) -> Path:
+    """Noisy RGB pictures with a brighter disc each, and masks of 0 (background) and 1 (disc), as a folder data set."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side]
+    for split, count in (("train", train), ("val", validation), ("test", test)):
+        for folder in ("images", "masks"):
+            (root / split / folder).mkdir(parents=True)
+        for index in range(count):
+            top, left = generator.integers(side // 4, 3 * side // 4, 2)
+            disc = (rows - top) ** 2 + (columns - left) ** 2 < int(generator.integers(side // 9, side // 4)) ** 2
+            picture = (generator.integers(0, 90, (side, side, 3)) + 100 * disc[..., None]).astype(np.uint8)
+            Image.fromarray(picture).save(root / split / "images" / f"{split}{index}.png")
+            Image.fromarray(disc.astype(np.uint8)).save(root / split / "masks" / f"{split}{index}.png")
+    (root / "dataset.yaml").write_text(
+        "format: folder\nclasses: [background, disc]\n"
+        'images: "{split}/images/{id}.png"\nmasks: "{split}/masks/{id}.png"\n'
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small binary data set that a small network learns in seconds; not to be written to."""
+    return make_discs(tmp_path_factory.mktemp("discs") / "discs")

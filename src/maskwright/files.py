@@ -60,3 +60,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     write_atomic(path, lambda beside: beside.write_bytes(content))
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what a kill in the middle of a write left behind."""
+    for leftover in folder.rglob(".*.partial"):
+        leftover.unlink(missing_ok=True)

@@ -9,7 +9,9 @@ from maskwright.train.budget import RESERVE, parse_budget, plan_steps
 from maskwright.train.step import Counters
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("0.5m", 30)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("0.5m", 30)]
+)
 def test_times_a_person_writes(text: str, seconds: float) -> None:
     assert parse_budget(text) == seconds
 
@@ -40,7 +42,9 @@ def test_less_than_three_epochs_are_planned_in_steps() -> None:
 def test_the_plan_ends_when_the_time_is_up() -> None:
     assert plan_steps(counters(step=160, epoch=16), 99.0, 10, 1.0) == 160
     assert plan_steps(counters(step=7, epoch=1), 200.0, 100, 1.0) == 7
-    assert plan_steps(counters(step=3, step_in_epoch=3), 200.0, 100, 1.0) == 4  # there must be a model to keep
+    assert (
+        plan_steps(counters(step=3, step_in_epoch=3), 200.0, 100, 1.0) == 4
+    )  # there must be a model to keep
 
 
 def test_a_slow_start_does_not_shorten_the_plan() -> None:

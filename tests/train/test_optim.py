@@ -21,7 +21,9 @@ def test_cosine_by_hand() -> None:
 
 
 def test_poly_and_plateau_by_hand() -> None:
-    assert learning_rate(OptimConfig(schedule="poly", learning_rate=1.0, warmup=0), 0.75) == pytest.approx(0.25**0.9)
+    assert learning_rate(OptimConfig(schedule="poly", learning_rate=1.0, warmup=0), 0.75) == pytest.approx(
+        0.25**0.9
+    )
     plateau = OptimConfig(schedule="plateau", learning_rate=1.0, warmup=0, plateau_factor=0.5)
     assert learning_rate(plateau, 0.9, drops=3) == pytest.approx(0.125)
     assert learning_rate(OptimConfig(schedule="constant", learning_rate=0.3, warmup=0), 0.99) == 0.3
@@ -38,7 +40,9 @@ def test_onecycle_is_torchs() -> None:
     )
     config = OptimConfig(schedule="onecycle", learning_rate=0.1, warmup=0.0)
     for step in range(steps):
-        assert learning_rate(config, step / steps) == pytest.approx(theirs.get_last_lr()[0], rel=0.06, abs=2e-4)
+        assert learning_rate(config, step / steps) == pytest.approx(
+            theirs.get_last_lr()[0], rel=0.06, abs=2e-4
+        )
         optimiser.step()
         theirs.step()
 

@@ -53,12 +53,19 @@ def first_state(machinery: Machinery, spec: ModelSpec, init: Path | None, progre
     if init is not None:
         old = load_model(init)[1].state_dict()
         new = model.state_dict()
-        fitting = {name: value for name, value in old.items() if name in new and value.shape == new[name].shape}
+        fitting = {
+            name: value for name, value in old.items() if name in new and value.shape == new[name].shape
+        }
         if not fitting:
-            raise DataError(f"{init} shares no weights with {recipe.model.name}", "use the model.* keys of that run")
+            raise DataError(
+                f"{init} shares no weights with {recipe.model.name}", "use the model.* keys of that run"
+            )
         model.load_state_dict(fitting, strict=False)
         left = [name for name in new if name not in fitting]
-        progress.say(f"{len(fitting)} of {len(new)} tensors come from {init}" + (f"; new: {', '.join(left[:4])}" if left else ""))
+        progress.say(
+            f"{len(fitting)} of {len(new)} tensors come from {init}"
+            + (f"; new: {', '.join(left[:4])}" if left else "")
+        )
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(model).eval().requires_grad_(False) if recipe.optim.ema else None
     optimiser = make_optimiser(model, recipe.optim)

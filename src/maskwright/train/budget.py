@@ -35,7 +35,9 @@ def plan_steps(
     as fit. At least one more step, so that there is a model to keep.
     """
     assert counters.budget is not None
-    recent = counters.step_seconds[PROBE_STEPS // 3 :] or counters.step_seconds  # the first ones allocate: slow
+    recent = (
+        counters.step_seconds[PROBE_STEPS // 3 :] or counters.step_seconds
+    )  # the first ones allocate: slow
     step_seconds = median(recent)
     if validation_seconds is None:
         validation_seconds = steps_per_epoch * step_seconds / 10

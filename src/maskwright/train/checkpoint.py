@@ -17,26 +17,26 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from maskwright.errors import RunError
-from maskwright.files import sync_folder, write_atomic, write_text
+from maskwright.files import sync_folder, write_bytes, write_text
 from maskwright.train.step import Counters, TrainState
 
 FORMAT = 1
 
 
 def save_state(folder: Path, state: TrainState) -> None:
-    """Save everything under `folder` (checkpoints/). Raises RunError on a full disk; the last save still counts then."""
+    """Save everything under `folder` (checkpoints/). Raises RunError on a full disk; the last save counts then."""
     best = _best_file(folder, state.counters.best_epoch)
     if state.best and not best.is_file():
-        write_atomic(best, lambda beside: save_file(state.best, beside))
+        write_bytes(best, save(state.best))
     slot = "b" if _current(folder) == "a" else "a"
     last = folder / "last"
     last.joinpath(slot).mkdir(parents=True, exist_ok=True)
     tensors, numbers = _split(state)
-    write_atomic(last / slot / "state.safetensors", lambda beside: save_file(tensors, beside))
+    write_bytes(last / slot / "state.safetensors", save(tensors))
     write_text(last / slot / "state.json", json.dumps(numbers))
     sync_folder(last / slot)
     write_text(last / "current", slot)
@@ -53,12 +53,16 @@ def load_state(folder: Path, state: TrainState) -> None:
     """Put the saved state into `state`, which was built from the same recipe. Raises RunError."""
     slot = _current(folder)
     if slot is None:
-        raise RunError(f"{folder} holds no training state", "the run was stopped before its first save; train anew")
+        raise RunError(
+            f"{folder} holds no training state", "the run was stopped before its first save; train anew"
+        )
     try:
         tensors = load_file(folder / "last" / slot / "state.safetensors")
         numbers = json.loads((folder / "last" / slot / "state.json").read_text(encoding="utf-8"))
     except (OSError, SafetensorError, ValueError) as error:
-        raise RunError(f"the training state in {folder / 'last' / slot} is damaged: {error}", "train anew") from error
+        raise RunError(
+            f"the training state in {folder / 'last' / slot} is damaged: {error}", "train anew"
+        ) from error
     if numbers["format"] != FORMAT:
         raise RunError(f"{folder} was written by another version (format {numbers['format']})", "train anew")
     try:

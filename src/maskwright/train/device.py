@@ -77,7 +77,9 @@ def _step_memory(machinery: Machinery, state: TrainState, batch: int) -> int:
     """Bytes at the peak of a forward and backward pass on random pictures; the state is as before afterwards."""
     saved = {name: value.clone() for name, value in state.model.state_dict().items()}
     torch.cuda.reset_peak_memory_stats(machinery.device)
-    images = torch.rand(batch, machinery.store.channels, *machinery.recipe.input.size, device=machinery.device)
+    images = torch.rand(
+        batch, machinery.store.channels, *machinery.recipe.input.size, device=machinery.device
+    )
     with machinery.accelerator.autocast():
         logits = state.model(images.contiguous(memory_format=torch.channels_last))
     labels = torch.zeros(batch, *logits.shape[2:], dtype=torch.long, device=machinery.device)

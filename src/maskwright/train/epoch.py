@@ -79,7 +79,9 @@ def finish_epoch(state: TrainState, machinery: Machinery, scores: dict[str, floa
     counters.waits += 1
     if value > counters.best_value or not counters.best_epoch:
         counters.best_value, counters.best_epoch, counters.waits = value, counters.epoch, 0
-        state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.judged.state_dict().items()}
+        state.best = {
+            name: tensor.detach().cpu().clone() for name, tensor in state.judged.state_dict().items()
+        }
     counters.plateau_waits += 1
     if scores["val_loss"] < counters.plateau_best:
         counters.plateau_best, counters.plateau_waits = scores["val_loss"], 0

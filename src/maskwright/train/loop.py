@@ -13,6 +13,7 @@ from maskwright.config import Recipe
 from maskwright.data.dataset import Dataset
 from maskwright.data.store import prepare
 from maskwright.errors import DataError
+from maskwright.files import remove_partials
 from maskwright.predict.model_folder import save_model
 from maskwright.progress import SILENT, Progress
 from maskwright.runfolder import Logged, RunFolder
@@ -59,13 +60,18 @@ def train(
     """
     begun = time.monotonic()
     progress = Logged(progress, folder.log_file)
-    store = prepare(dataset, recipe.input, workers=recipe.train.workers, skip_broken=skip_broken, progress=progress)
+    store = prepare(
+        dataset, recipe.input, workers=recipe.train.workers, skip_broken=skip_broken, progress=progress
+    )
     if not len(store.rows("train")) or not len(store.rows("validation")):
-        raise DataError(f"{dataset.name} has no training or no validation pictures", "see `maskwright data show`")
+        raise DataError(
+            f"{dataset.name} has no training or no validation pictures", "see `maskwright data show`"
+        )
     machinery, spec = assemble(recipe, dataset, store, make_accelerator(device, recipe.train.precision))
     state = first_state(machinery, spec, init, progress)
     state.counters.budget = budget
     if resume:
+        remove_partials(folder.path)
         load_state(folder.checkpoints, state)
     counters, rows = state.counters, store.rows("train")
     counters.batch = counters.batch or batch_size(machinery, state)
@@ -117,4 +123,6 @@ def train(
             progress.say(epoch_line(counters.rows[-1], best=counters.best_epoch == counters.epoch))
         save()
     best = next(row for row in counters.rows if row["epoch"] == counters.best_epoch)
-    return Trained(counters.best_epoch, best[recipe.train.monitor], counters.epoch, counters.step, counters.seconds)
+    return Trained(
+        counters.best_epoch, best[recipe.train.monitor], counters.epoch, counters.step, counters.seconds
+    )

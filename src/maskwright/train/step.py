@@ -114,21 +114,22 @@ def counter_seed(*counters: int | str) -> int:
 
 
 def epoch_order(rows: np.ndarray, copies: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, copies) of all pictures of an epoch, shuffled by (seed, epoch) alone. Copy 0 is the only one, or the original."""
+    """(rows, copies) of an epoch, shuffled by (seed, epoch) alone. Copy 0 is the only one, or the original."""
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(rows) * (copies + 1))
     return rows[order % len(rows)], order // len(rows)
 
 
-def load_batch(machinery: Machinery, rows: np.ndarray, copies: np.ndarray, epoch: int, strength: float) -> Batch:
-    """Pictures of these rows, augmented and normalised, on the device."""
+def load_batch(
+    machinery: Machinery, rows: np.ndarray, copies: np.ndarray, epoch: int, strength: float
+) -> Batch:
+    """Pictures of these rows in [0, 1], augmented, on the device."""
     recipe, store, device = machinery.recipe, machinery.store, machinery.device
     params = draw(rows, epoch, recipe.augment, seed=recipe.seed, copies_B=copies, strength=strength)
     windows = params.window_B2 if recipe.input.fit == "crop" else None
     images = torch.from_numpy(store.images(rows, windows)).to(device, non_blocking=True)
     labels = torch.from_numpy(store.labels(rows, windows)).to(device, non_blocking=True)
-    batch = apply(Batch(images.float().div_(255), Target(labels)), params, fill=machinery.preprocess.fill)
-    return Batch(machinery.preprocess.normalise(batch.images), batch.target)
+    return apply(Batch(images.float().div_(255), Target(labels)), params, fill=machinery.preprocess.fill)
 
 
 def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies: np.ndarray) -> None:
@@ -171,14 +172,17 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
     counters.epoch_seconds += counters.step_seconds[-1]
 
 
-def _accumulate_gradients(state: TrainState, machinery: Machinery, rows: np.ndarray, copies: np.ndarray) -> float:
+def _accumulate_gradients(
+    state: TrainState, machinery: Machinery, rows: np.ndarray, copies: np.ndarray
+) -> float:
     """Mean loss over the pictures; its gradient lies in the parameters afterwards."""
     state.optimiser.zero_grad(set_to_none=True)
     total = 0.0
     for part in np.array_split(np.arange(len(rows)), -(-len(rows) // state.counters.micro_batch)):
         batch = load_batch(machinery, rows[part], copies[part], state.counters.epoch, state.counters.strength)
+        images = machinery.preprocess.normalise(batch.images).contiguous(memory_format=torch.channels_last)
         with machinery.accelerator.autocast():
-            logits = state.model(batch.images.contiguous(memory_format=torch.channels_last))
+            logits = state.model(images)
         loss = machinery.loss(logits, batch.target) * (len(part) / len(rows))
         machinery.accelerator.backward(loss)
         total += loss.item()

@@ -1,0 +1,229 @@
+"""The loop as its users meet it: it learns, keeps its budget, stops, resumes, fine-tunes, and says what is wrong."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from maskwright.data.dataset import open_dataset
+from safetensors.torch import load_file
+
+from maskwright.config import make_recipe
+from maskwright.errors import RunError, UserError
+from maskwright.runfolder import RunFolder
+from maskwright.train.loop import Trained, train
+from maskwright.train.step import epoch_order
+
+SMALL = {
+    "model.width": 8,
+    "model.depth": 2,
+    "input.size": 48,
+    "train.batch": 8,
+    "train.epochs": 4,
+    "train.precision": "fp32",
+    "optim.learning_rate": 5e-3,
+}
+
+
+def run(data: Path, folder: Path, changes: dict[str, object] | None = None, **options: object) -> Trained:
+    recipe = make_recipe({**SMALL, **(changes or {})})
+    folder.mkdir(parents=True, exist_ok=True)
+    return train(recipe, open_dataset(data), RunFolder(folder), device="cpu", **options)  # type: ignore[arg-type]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_it_learns_and_leaves_a_whole_run_folder(discs: Path, tmp_path: Path) -> None:
+    trained = run(discs, tmp_path, {"train.epochs": 8})
+    assert trained.best_value > 0.9
+    assert trained.steps == 8 * 5
+    rows = RunFolder(tmp_path).read_metrics()
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    assert max(row["val_dice_image"] for row in rows) == trained.best_value
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"] / 2
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"metrics.csv", "model", "checkpoints", "log.txt", "batch.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(discs: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(
+            discs,
+            tmp_path / name,
+            {"seed": seed, "train.epochs": 1, "augment.rotate": 10, "augment.noise": 0.1},
+        )
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_every_picture_once_an_epoch_and_copies_beside_their_originals() -> None:
+    rows = np.array([3, 5, 9])
+    plain, _ = epoch_order(rows, 0, epoch=4, seed=1)
+    assert sorted(plain) == [3, 5, 9]
+    seen, copies = epoch_order(rows, 2, epoch=4, seed=1)
+    assert sorted(zip(seen.tolist(), copies.tolist(), strict=True)) == [
+        (r, c) for r in (3, 5, 9) for c in range(3)
+    ]
+    many = np.arange(100)
+    assert not np.array_equal(epoch_order(many, 0, 0, seed=1)[0], epoch_order(many, 0, 1, seed=1)[0])
+
+
+def test_gradients_of_micro_batches_add_up(discs: Path, tmp_path: Path) -> None:
+    """Without batch norm and batch-wide losses, 2 batches of 4 are one batch of 8."""
+    plain = {
+        "model.norm": "none",
+        "loss.terms": "ce",
+        "train.epochs": 1,
+        "augment.flip": False,
+        "optim.clip": 0,
+    }
+    run(discs, tmp_path / "whole", {**plain, "train.batch": 8})
+    run(discs, tmp_path / "parts", {**plain, "train.batch": 4, "train.accumulate": 2})
+    for name, value in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(value, weights(tmp_path / "parts")[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_budget_is_kept_and_the_rate_ends_low(discs: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    trained = run(discs, tmp_path, {"train.epochs": 100_000}, budget=12.0)
+    assert time.monotonic() - begun < 15
+    assert trained.seconds > 6, "most of the time should be used"
+    rows = RunFolder(tmp_path).read_metrics()
+    assert rows[-1]["learning_rate"] < 0.1 * 5e-3
+
+
+def test_patience_ends_the_run_and_the_best_weights_are_kept(discs: Path, tmp_path: Path) -> None:
+    trained = run(discs, tmp_path, {"train.patience": 2, "train.epochs": 60, "optim.learning_rate": 0.02})
+    assert trained.epochs < 60
+    rows = RunFolder(tmp_path).read_metrics()
+    assert trained.best_epoch == trained.epochs - 2
+    assert max(rows, key=lambda row: row["val_dice_image"])["epoch"] == trained.best_epoch
+
+
+def test_a_plateau_lowers_the_rate(discs: Path, tmp_path: Path) -> None:
+    run(
+        discs,
+        tmp_path,
+        {
+            "optim.schedule": "plateau",
+            "optim.plateau_patience": 0,
+            "optim.learning_rate": 0.05,
+            "train.epochs": 10,
+        },
+    )
+    rates = [row["learning_rate"] for row in RunFolder(tmp_path).read_metrics()]
+    losses = [row["val_loss"] for row in RunFolder(tmp_path).read_metrics()]
+    # Row n was trained with the rate after the losses before it: one halving for each epoch without a new best.
+    falls = [
+        sum(loss >= min(losses[:i]) for i, loss in enumerate(losses[:n]) if i) for n in range(len(losses))
+    ]
+    assert rates[1:] == pytest.approx([0.05 * 0.5**fall for fall in falls[1:]])
+    assert falls[-1] > 0
+
+
+def test_interrupted_and_resumed_is_the_uninterrupted_run(discs: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle, sent for real; then resume. The random kill test does it twenty times, harder."""
+    changes = {"model.dropout": 0.2, "optim.ema": 0.9, "augment.mixup": 0.4, "train.epochs": 6}
+    run(discs, tmp_path / "whole", changes)
+    script = (
+        "import sys, torch; torch.set_num_threads(1); sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path; import test_loop\n"
+        f"test_loop.run(Path(sys.argv[2]), Path(sys.argv[3]), {changes!r})\n"
+    )
+    part = tmp_path / "part"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(discs), str(part)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (
+        (part / "metrics.csv").is_file() and len((part / "metrics.csv").read_text().splitlines()) > 2
+    ):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    run(discs, part, changes, resume=True)
+    assert same(weights(tmp_path / "whole"), weights(part))
+
+
+def test_fine_tuning_starts_from_the_given_weights(discs: Path, tmp_path: Path) -> None:
+    first = run(discs, tmp_path / "first", {"train.epochs": 6})
+    tuned = run(
+        discs,
+        tmp_path / "tuned",
+        {"train.epochs": 1, "optim.learning_rate": 1e-6},
+        init=tmp_path / "first" / "model",
+    )
+    assert tuned.best_value == pytest.approx(first.best_value, abs=0.02)
+    assert "tensors come from" in (tmp_path / "tuned" / "log.txt").read_text()
+
+
+def test_weights_of_another_network_are_refused(discs: Path, tmp_path: Path) -> None:
+    run(discs, tmp_path / "first", {"train.epochs": 1})
+    with pytest.raises(UserError, match="shares no weights"):
+        run(discs, tmp_path / "other", {"model.name": "resnet34-unet"}, init=tmp_path / "first" / "model")
+
+
+def test_an_exploding_loss_is_named(discs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"the loss became (nan|inf) at step \d+; lower optim.learning_rate"):
+        run(
+            discs,
+            tmp_path,
+            {
+                "optim.name": "sgd",
+                "optim.learning_rate": 1e30,
+                "optim.warmup": 0,
+                "optim.clip": 0,
+                "model.norm": "none",
+            },
+        )
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import test_loop
+from maskwright.train import loop, step
+
+kept = step.train_step
+def train_step(state, machinery, rows, copies):
+    if state.counters.step == 0:
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 700 * 2**20,) * 2)
+    kept(state, machinery, rows, copies)
+    print(state.counters.micro_batch)
+loop.train_step = train_step
+large = {"train.batch": 40, "train.epochs": 1, "input.size": 192, "model.width": 16}
+test_loop.run(Path(sys.argv[2]), Path(sys.argv[3]), large)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on address space")
+def test_too_little_memory_is_answered_by_micro_batches(discs: Path, tmp_path: Path) -> None:
+    """The operating system really refuses the memory; the step is done in smaller parts and the run goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, str(Path(__file__).parent), str(discs), str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) < 40
+    assert (tmp_path / "model" / "model.safetensors").is_file()
