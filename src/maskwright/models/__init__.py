@@ -1,0 +1,80 @@
+"""Networks by name. Each is a plain nn.Module: NCHW pictures in, logits out, any height and width."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from maskwright.config import ModelConfig, suggest
+from maskwright.errors import ConfigError
+from maskwright.models.resnet34_unet import ResNet34UNet
+from maskwright.models.unet import UNet
+from maskwright.models.zoo import load_encoder
+
+MODELS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
+    "unet": UNet.build,
+    "resnet34-unet": ResNet34UNet.build,
+}
+"""(config, input channels, output channels) -> the network with its first weights."""
+
+
+def output_channels(config: ModelConfig, classes: int) -> int:
+    """1 (sigmoid: the logit of class 1 against class 0) or `classes` (softmax). Raises ConfigError."""
+    if classes < 2:
+        raise ConfigError(
+            f"a model cannot tell {classes} class apart", "write background out as a class of its own"
+        )
+    if config.outputs == "sigmoid" and classes != 2:
+        raise ConfigError(
+            f"model.outputs=sigmoid is for two classes, not {classes}", "use model.outputs=softmax"
+        )
+    sigmoid = config.outputs == "sigmoid" or (config.outputs == "auto" and classes == 2)
+    return 1 if sigmoid else classes
+
+
+def build_model(
+    name_or_config: str | ModelConfig, in_channels: int, classes: int, **changes: object
+) -> nn.Module:
+    """A network with random or, where the config says so, pretrained encoder weights.
+
+    `changes` are fields of ModelConfig: `build_model("unet", 1, 5, width=16)`. The result maps
+    (B, in_channels, H, W) to (B, output_channels(config, classes), H, W). Raises ConfigError, and
+    UserError where pretrained weights cannot be had.
+    """
+    config = name_or_config if isinstance(name_or_config, ModelConfig) else ModelConfig(name=name_or_config)
+    for key in changes:
+        if key not in ModelConfig.model_fields:
+            raise ConfigError(f"a model has no {key!r}", suggest(key, list(ModelConfig.model_fields)))
+    try:
+        config = ModelConfig.model_validate(config.model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"model.{first['loc'][0]}={first['input']}: {first['msg']}") from error
+    if config.name not in MODELS:
+        raise ConfigError(f"there is no model {config.name!r}", suggest(config.name, list(MODELS)))
+    model = MODELS[config.name](config, in_channels, output_channels(config, classes))
+    if config.encoder_weights != "none":
+        load_encoder(model, config.encoder_weights)
+    return model
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers training adjusts."""
+    return sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad)
+
+
+def flops(model: nn.Module, input_hw: tuple[int, int], in_channels: int) -> int:
+    """Floating-point operations of one prediction, B = 1; a multiplication and its addition are two.
+
+    Counted by torch on tensors without memory, so any size costs nothing. The model is not touched.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        shadow(torch.empty(1, in_channels, *input_hw, device="meta"))
+    return int(counter.get_total_flops())

@@ -1,0 +1,134 @@
+"""The parts that networks are made of, their first weights, and the padding that lets any size through."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskwright.tensors import Images, Logits
+
+Norm: TypeAlias = Literal["none", "batch", "group", "layer"]
+Upsample: TypeAlias = Literal["transpose", "bilinear", "subpixel"]
+
+
+class LayerNorm(nn.LayerNorm):
+    """Each pixel alone, over its channels (Ba et al. 2016, as ConvNeXt does it): B C H W -> B C H W."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        channels_last = super().forward(input.permute(0, 2, 3, 1))  # B H W C: a view under channels_last
+        return channels_last.permute(0, 3, 1, 2)
+
+
+def make_norm(kind: Norm, channels: int) -> nn.Module:
+    """How activations are brought to mean 0 and variance 1, then scaled and shifted per channel.
+
+    none: not at all. batch: per channel over the batch and all pixels, running figures at prediction
+    (Ioffe & Szegedy 2015). group: per picture over groups of 16 channels, or of the largest smaller power
+    of two that divides `channels` (Wu & He 2018). layer: per pixel over all channels.
+    """
+    match kind:
+        case "none":
+            return nn.Identity()
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
+        case "layer":
+            return LayerNorm(channels)
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution that keeps the size, norm, ReLU. The norm's shift replaces the convolution's bias."""
+
+    def __init__(self, channels: int, out: int, norm: Norm, kernel: int = 3) -> None:
+        super().__init__(
+            nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=norm == "none"),
+            make_norm(norm, out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3x3 ConvNormAct: the pair of blue arrows in the figure of the UNet, padded."""
+
+    def __init__(self, channels: int, out: int, norm: Norm) -> None:
+        super().__init__(ConvNormAct(channels, out, norm), ConvNormAct(out, out, norm))
+
+
+class SubPixel(nn.Module):
+    """A 3x3 convolution gives four values per pixel, which become a 2x2 patch (Shi et al. 2016)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(channels, 4 * out, 3, padding=1)
+
+    def forward(self, coarse: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.expand(coarse), 2)  # B out 2H 2W
+
+
+def make_upsampler(kind: Upsample, channels: int, out: int) -> nn.Module:
+    """Twice the height and width, from `channels` to `out`.
+
+    transpose: 2x2 transposed convolution of stride 2 (the UNet's up-conv). bilinear: 1x1 convolution, then
+    interpolation; the two commute, and this order is four times cheaper. subpixel: see SubPixel.
+    """
+    match kind:
+        case "transpose":
+            return nn.ConvTranspose2d(channels, out, 2, stride=2)
+        case "bilinear":
+            return nn.Sequential(
+                nn.Conv2d(channels, out, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+            )
+        case "subpixel":
+            return SubPixel(channels, out)
+
+
+class Up(nn.Module):
+    """One step up the UNet: up-sample, put the skip beside it, two convolutions."""
+
+    def __init__(self, channels: int, skip: int, out: int, norm: Norm, upsample: Upsample) -> None:
+        super().__init__()
+        self.up = make_upsampler(upsample, channels, out)
+        self.conv = DoubleConv(skip + out, out, norm)
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        fine = self.up(coarse)  # B out 2H 2W
+        both = torch.cat([skip, fine], dim=1)  # B skip+out 2H 2W
+        out: Tensor = self.conv(both)  # B out 2H 2W
+        return out
+
+
+def pad_to_multiple(images: Images, multiple: int) -> Images:
+    """Repeat the last row and column until both sides are multiples of `multiple`."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def crop_like(logits: Logits, images: Images) -> Logits:
+    """Cut away what `pad_to_multiple` added to `images`."""
+    return logits[..., : images.shape[-2], : images.shape[-1]]
+
+
+def initialise(model: nn.Module, head: nn.Conv2d) -> None:
+    """He initialisation for ReLU, fan-in (He et al. 2015, equation 10; the UNet's rule too); biases 0.
+
+    A pixel of a 2x2, stride 2 transposed convolution sees one tap, so its fan-in is the channel count.
+    Sub-pixel convolutions start with four equal values, free of checkerboards (Aitken et al. 2017). The
+    head starts near 0: all classes equally likely, the first loss near log 2 (softmax: log K).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=math.sqrt(2 / module.in_channels))
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, SubPixel):
+            weight = module.expand.weight.detach()
+            weight.copy_(weight[::4].repeat_interleave(4, dim=0))
+    nn.init.normal_(head.weight, std=0.01)

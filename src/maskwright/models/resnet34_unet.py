@@ -1,0 +1,239 @@
+"""ResNet34 (He et al. 2016, table 1) as the encoder of a UNet, under the decoders of three documents.
+
+`wide` (001), `narrow` (002, after the figure of the ResNet34-UNet paper) and `unet` (004). Where a
+document is silent or unclear, the class says what was chosen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskwright.config import ModelConfig
+from maskwright.models.blocks import (
+    ConvNormAct,
+    DoubleConv,
+    Norm,
+    Up,
+    Upsample,
+    crop_like,
+    initialise,
+    make_upsampler,
+    pad_to_multiple,
+)
+from maskwright.tensors import Images, Logits
+
+
+class Features(NamedTuple):
+    """What the encoder hands to the decoder."""
+
+    half: Tensor  # B 64 H/2 W/2
+    pooled: Tensor  # B 64 H/4 W/4, before the first residual block
+    quarter: Tensor  # B 64 H/4 W/4
+    eighth: Tensor  # B 128 H/8 W/8
+    sixteenth: Tensor  # B 256 H/16 W/16
+    last: Tensor  # B 512 H/32 W/32
+
+
+class BasicBlock(nn.Module):
+    """relu(shortcut(x) + conv(relu(conv(x)))), batch norm after each convolution."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or channels != out:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.relu(self.bn1(self.conv1(x)))  # B out H/s W/s
+        residual = self.bn2(self.conv2(residual))  # B out H/s W/s
+        out: Tensor = self.relu(residual.add_(self.downsample(x)))  # B out H/s W/s
+        return out
+
+
+def _stage(channels: int, out: int, blocks: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(channels, out, stride)
+    return nn.Sequential(first, *(BasicBlock(out, out, 1) for _ in range(blocks - 1)))
+
+
+class ResNet34(nn.Module):
+    """The encoder. Its tensors are named as in torchvision and timm, so that their weights load."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = _stage(64, 64, blocks=3, stride=1)
+        self.layer2 = _stage(64, 128, blocks=4, stride=2)
+        self.layer3 = _stage(128, 256, blocks=6, stride=2)
+        self.layer4 = _stage(256, 512, blocks=3, stride=2)
+
+    def forward(self, images: Images) -> Features:
+        half = self.relu(self.bn1(self.conv1(images)))  # B 64 H/2 W/2
+        pooled = self.maxpool(half)  # B 64 H/4 W/4
+        quarter = self.layer1(pooled)  # B 64 H/4 W/4
+        eighth = self.layer2(quarter)  # B 128 H/8 W/8
+        sixteenth = self.layer3(eighth)  # B 256 H/16 W/16
+        last = self.layer4(sixteenth)  # B 512 H/32 W/32
+        return Features(half, pooled, quarter, eighth, sixteenth, last)
+
+
+class WideDecoder(nn.Module):
+    """Document 001: 256, 128, 64, 64 channels; its own recipe has norm `none`.
+
+    Its last skip is the pooled stem at H/4, interpolated to the H/2 of the decoder; the logits are made
+    at H/2 and interpolated to full size.
+    """
+
+    multiple = 32
+
+    def __init__(self, out_channels: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.up4 = Up(512, 256, 256, norm, upsample)
+        self.up3 = Up(256, 128, 128, norm, upsample)
+        self.up2 = Up(128, 64, 64, norm, upsample)
+        self.up1 = Up(64, 64, 64, norm, upsample)
+        self.head = nn.Conv2d(64, out_channels, 1)
+
+    def forward(self, features: Features) -> Logits:
+        stem = F.interpolate(features.pooled, scale_factor=2.0, mode="bilinear", align_corners=False)  # H/2
+        last = self.dropout(features.last)  # B 512 H/32 W/32
+        sixteenth = self.up4(last, skip=features.sixteenth)  # B 256 H/16 W/16
+        eighth = self.up3(sixteenth, skip=features.eighth)  # B 128 H/8 W/8
+        quarter = self.up2(eighth, skip=features.quarter)  # B 64 H/4 W/4
+        half = self.up1(quarter, skip=stem)  # B 64 H/2 W/2
+        logits = self.head(half)  # B K H/2 W/2
+        return F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)  # B K H W
+
+
+class FuseUp(nn.Module):
+    """Document 002's step: put the skip beside, up-sample both to a few channels, two convolutions."""
+
+    def __init__(self, channels: int, out: int, norm: Norm, upsample: Upsample) -> None:
+        super().__init__()
+        self.up = make_upsampler(upsample, channels, out)
+        self.conv = DoubleConv(out, out, norm)
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        both = torch.cat([coarse, skip], dim=1)  # B channels H W
+        fine = self.up(both)  # B out 2H 2W
+        out: Tensor = self.conv(fine)  # B out 2H 2W
+        return out
+
+
+class NarrowDecoder(nn.Module):
+    """Document 002: a 1x1 bridge from 512 to 256 channels beside the encoder's 512, then `width` channels
+    (32 there) on every level; the skip of 256 is scaled to 512; the head has no ReLU.
+
+    Its listing does not say what comes first within a step. Up-sampling does here: the other order would
+    end in three linear layers in a row, one decision for each 4x4 patch.
+    """
+
+    multiple = 32
+
+    def __init__(self, out_channels: int, width: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
+        super().__init__()
+        self.bridge = nn.Sequential(ConvNormAct(512, 256, norm, kernel=1), nn.Dropout2d(dropout))
+        self.scale = nn.Conv2d(256, 512, 1)
+        self.up4 = FuseUp(256 + 512, width, norm, upsample)
+        self.up3 = FuseUp(width + 512, width, norm, upsample)
+        self.up2 = FuseUp(width + 128, width, norm, upsample)
+        self.up1 = FuseUp(width + 64, width, norm, upsample)
+        self.up0 = make_upsampler(upsample, width, width)
+        self.head = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, features: Features) -> Logits:
+        bridge = self.bridge(features.last)  # B 256 H/32 W/32
+        scaled = self.scale(features.sixteenth)  # B 512 H/16 W/16
+        sixteenth = self.up4(bridge, skip=features.last)  # B w H/16 W/16
+        eighth = self.up3(sixteenth, skip=scaled)  # B w H/8 W/8
+        quarter = self.up2(eighth, skip=features.eighth)  # B w H/4 W/4
+        half = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
+        full = self.up0(half)  # B w H W
+        logits: Logits = self.head(full)  # B K H W
+        return logits
+
+
+class UNetDecoder(nn.Module):
+    """Document 004: the UNet's own bottleneck and decoder, 1024, 512, 256, 128, 64 channels.
+
+    The encoder's stages have the UNet's channels, so its parts fit unchanged, at an eighth of the UNet's
+    size. The document is silent on the rest of the way: here the stem joins at H/2, and a last
+    up-sampling leads to full size.
+    """
+
+    multiple = 64
+
+    def __init__(self, out_channels: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
+        super().__init__()
+        self.halve = nn.MaxPool2d(2)
+        self.bottleneck = nn.Sequential(DoubleConv(512, 1024, norm), nn.Dropout2d(dropout))
+        self.up5 = Up(1024, 512, 512, norm, upsample)
+        self.up4 = Up(512, 256, 256, norm, upsample)
+        self.up3 = Up(256, 128, 128, norm, upsample)
+        self.up2 = Up(128, 64, 64, norm, upsample)
+        self.up1 = Up(64, 64, 64, norm, upsample)
+        self.up0 = make_upsampler(upsample, 64, 64)
+        self.head = nn.Conv2d(64, out_channels, 1)
+
+    def forward(self, features: Features) -> Logits:
+        bottom = self.bottleneck(self.halve(features.last))  # B 1024 H/64 W/64
+        last = self.up5(bottom, skip=features.last)  # B 512 H/32 W/32
+        sixteenth = self.up4(last, skip=features.sixteenth)  # B 256 H/16 W/16
+        eighth = self.up3(sixteenth, skip=features.eighth)  # B 128 H/8 W/8
+        quarter = self.up2(eighth, skip=features.quarter)  # B 64 H/4 W/4
+        half = self.up1(quarter, skip=features.half)  # B 64 H/2 W/2
+        full = self.up0(half)  # B 64 H W
+        logits: Logits = self.head(full)  # B K H W
+        return logits
+
+
+Decoder = WideDecoder | NarrowDecoder | UNetDecoder
+
+
+def _make_decoder(config: ModelConfig, out_channels: int) -> Decoder:
+    match config.decoder:
+        case "wide":
+            return WideDecoder(out_channels, config.dropout, config.norm, config.upsample)
+        case "narrow":
+            return NarrowDecoder(out_channels, config.width, config.dropout, config.norm, config.upsample)
+        case "unet":
+            return UNetDecoder(out_channels, config.dropout, config.norm, config.upsample)
+
+
+class ResNet34UNet(nn.Module):
+    """Pictures B C H W -> logits B K H W, any H, W >= 1 (padded to multiples of 32, or 64 for `unet`).
+
+    The encoder always has batch norm; `norm` and `upsample` decide about the decoder, `dropout` about
+    the channels that enter it at the bottom, `width` about the narrow one alone. Training needs
+    more than one value per channel at the bottom: two pictures, or sides above the multiple.
+    """
+
+    def __init__(self, in_channels: int, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = ResNet34(in_channels)
+        self.decoder = decoder
+        initialise(self, decoder.head)
+
+    @classmethod
+    def build(cls, config: ModelConfig, in_channels: int, out_channels: int) -> Self:
+        return cls(in_channels, _make_decoder(config, out_channels))
+
+    def forward(self, images: Images) -> Logits:
+        padded = pad_to_multiple(images, self.decoder.multiple)  # B C H W
+        features = self.encoder(padded)  # H/2 ... H/32
+        logits = self.decoder(features)  # B K H W
+        return crop_like(logits, images)
