@@ -1,0 +1,124 @@
+"""The model card: Markdown with the YAML header that model hubs read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from maskwright.config import Recipe, flatten
+from maskwright.data.classes import colour_text
+from maskwright.metrics.scores import Score, Scores
+from maskwright.predict.model_folder import ModelSpec
+
+SHOWN = {"dice_image": "Dice per image", "iou_image": "IoU per image", "miou": "mean IoU"}
+
+
+def model_card(
+    spec: ModelSpec,
+    *,
+    name: str,
+    scores: Mapping[str, Scores] | None = None,
+    recipe: Recipe | None = None,
+    dataset: str = "",
+) -> str:
+    """What the model is, what it is worth and how it was made; `scores` by split, `dataset` a name.
+
+    Names from outside are escaped: they can neither end a table cell nor become markup.
+    """
+    scores = scores or {}
+    height, width = spec.input.size
+    header = {
+        "library_name": "maskwright",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["semantic-segmentation", spec.model.name],
+        **({"model-index": [_index(name, dataset, scores)]} if scores else {}),
+    }
+    kind = {1: "grey", 3: "RGB", 4: "four-channel"}[spec.channels]
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n",
+        f"# {_escape(name)}\n",
+        f"A {_escape(spec.model.name)} network that tells {_listed(spec.classes)} apart, pixel by pixel, in {kind} "
+        f"pictures of any size. It sees them at {height} × {width} ({spec.input.fit}).\n",
+        "## Use\n",
+        '```python\nimport maskwright as mw\n\nmask = mw.Predictor.load("model")("photo.jpg").mask  # class ids, H W\n```\n',
+        "## Scores\n",
+        *([_score_table(scores)] if scores else ["Not evaluated yet.\n"]),
+        "## Classes\n",
+        _table(
+            ("id", "class", "colour"),
+            [
+                (str(id), _escape(entry), f"`{colour_text(colour)}`")
+                for id, (entry, colour) in enumerate(zip(spec.classes, spec.colours, strict=True))
+            ],
+        ),
+        "## How it was made\n",
+        _making(spec, recipe, dataset),
+        "## Limits\n",
+        "The scores hold for pictures like those they were measured on. Other cameras, scenes or labelling rules "
+        "give other scores: measure on your own before you rely on it.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _score_table(scores: Mapping[str, Scores]) -> str:
+    rows = [
+        (_escape(split), str(entry.n_images), *(_score(entry[metric]) for metric in SHOWN))
+        for split, entry in scores.items()
+    ]
+    contracts = sorted({entry.contract.hash for entry in scores.values()})
+    legend = f"With 95 % intervals; metric contract {', '.join(contracts)}.\n"
+    return _table(("split", "pictures", *SHOWN.values()), rows) + "\n" + legend
+
+
+def _making(spec: ModelSpec, recipe: Recipe | None, dataset: str) -> str:
+    lines = [f"- data: {_escape(dataset)}, fingerprint `{spec.fingerprint}`" if dataset else ""]
+    lines += [f"- weights of epoch {spec.epoch}" if spec.epoch else ""]
+    if recipe is not None:
+        usual = flatten(Recipe().model_dump(mode="json"))
+        changes = {k: v for k, v in flatten(recipe.model_dump(mode="json")).items() if v != usual[k]}
+        lines += [f"- `{key}={_escape(str(value))}`" for key, value in changes.items()]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _index(name: str, dataset: str, scores: Mapping[str, Scores]) -> dict[str, object]:
+    """The `model-index` entry of a hub's header."""
+    return {
+        "name": name,
+        "results": [
+            {
+                "task": {"type": "image-segmentation"},
+                "dataset": {"name": dataset or "unknown", "type": "custom", "split": split},
+                "metrics": [
+                    {"type": metric, "name": SHOWN[metric], "value": round(entry[metric].value, 4)}
+                    for metric in SHOWN
+                    if not math.isnan(entry[metric].value)
+                ],
+            }
+            for split, entry in scores.items()
+        ],
+    }
+
+
+def _score(score: Score) -> str:
+    if math.isnan(score.value):
+        return "–"
+    low, high = score.ci95
+    return f"{score.value:.3f}" + ("" if math.isnan(low + high) else f" ({low:.3f}–{high:.3f})")
+
+
+def _listed(names: Sequence[str]) -> str:
+    escaped = [_escape(name) for name in names]
+    return f"{', '.join(escaped[:-1])} and {escaped[-1]}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """One line in which nothing is markup."""
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(text.split()))

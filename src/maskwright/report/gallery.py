@@ -1,0 +1,102 @@
+"""The best, middling and worst pictures of an evaluation, kept in the run folder for its report."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskwright.data.dataset import Dataset
+from maskwright.draw import jpeg, overlay, scaled
+from maskwright.errors import RunError
+from maskwright.files import write_bytes, write_text
+from maskwright.predict.predictor import Predictor
+from maskwright.progress import SILENT, Progress
+
+FOLDER = "report_images"
+INDEX = "gallery.json"
+PER_KIND = 4
+BOX = (420, 420)
+"""Largest height and width of a kept picture: sharp on a phone and on a desk, and 12 trios stay under 1 MB."""
+PARTS = ("picture", "truth", "prediction")
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One picture with its truth and its prediction, as JPEG."""
+
+    kind: str
+    """best, median or worst."""
+    title: str
+    """The picture's id."""
+    score: float
+    """Its Dice."""
+    picture: bytes
+    truth: bytes
+    prediction: bytes
+
+
+def choose(scores: Mapping[str, float], per_kind: int = PER_KIND) -> list[tuple[str, str]]:
+    """(kind, id): the best from the top, those around the median, the worst from the bottom; none twice.
+
+    `scores` is the score of each picture by id; NaN is left out. Of few pictures each kind gets its share.
+    """
+    ranked = sorted((id for id, value in scores.items() if not math.isnan(value)), key=lambda id: (-scores[id], id))
+    count = min(per_kind, math.ceil(len(ranked) / 3))
+    best, worst = ranked[:count], ranked[max(count, len(ranked) - count) :][::-1]
+    between = ranked[count : len(ranked) - len(worst)]
+    start = max(0, (len(between) - count) // 2)
+    kinds = {"best": best, "median": between[start : start + count], "worst": worst}
+    return [(kind, id) for kind, ids in kinds.items() for id in ids]
+
+
+def save_gallery(
+    run: Path,
+    predictor: Predictor,
+    dataset: Dataset,
+    scores: Mapping[str, float],
+    *,
+    split: str = "test",
+    progress: Progress = SILENT,
+) -> None:
+    """Predict the chosen pictures of `split` again and keep them in `run/report_images`. Raises RunError.
+
+    `scores` is `Scores.by_image()`. The index is written last, so that a report never shows half a gallery.
+    """
+    folder = run / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    items = {item.id: item for item in dataset.split(split)}
+    chosen = choose(scores)
+    index = []
+    with progress.task("Drawing examples", len(chosen)) as advance:
+        for number, (kind, id) in enumerate(chosen):
+            picture = dataset.image(items[id], predictor.channels)
+            truth, answer = dataset.mask(items[id]), predictor(picture).mask
+            drawn = (picture, *(overlay(picture, mask, dataset.classes) for mask in (truth, answer)))
+            for part, pixels in zip(PARTS, drawn, strict=True):
+                write_bytes(folder / f"{number:02}-{part}.jpg", jpeg(scaled(pixels, BOX)))
+            index.append({"kind": kind, "title": id, "score": scores[id]})
+            advance(1)
+    write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def load_gallery(run: Path) -> Sequence[Exhibit]:
+    """What `save_gallery` kept; empty where there is none. Raises RunError where it is damaged."""
+    folder = run / FOLDER
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        return [
+            Exhibit(
+                str(entry["kind"]),
+                str(entry["title"]),
+                float(entry["score"]),
+                *((folder / f"{number:02}-{part}.jpg").read_bytes() for part in PARTS),
+            )
+            for number, entry in enumerate(json.loads((folder / INDEX).read_text(encoding="utf-8")))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder} is damaged: {error}", "delete it, or run `maskwright evaluate` again") from error
