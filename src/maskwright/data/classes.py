@@ -136,7 +136,8 @@ class ClassMap:
         unlisted = ids < 0
         if unlisted.any():
             if self.other is None:
-                self._refuse_unlisted(*np.unique(codes, return_counts=True), source)
+                values, counts = np.unique(codes, return_counts=True)
+                self._refuse_unlisted(values, counts, source)
             else:
                 ids = np.where(unlisted, np.int16(self.other), ids)
         return ids.astype(np.uint8)

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from maskwright.errors import ConfigError, DataError
@@ -28,7 +29,9 @@ def groups_of(ids: Sequence[str], rule: str, root: Path) -> list[str]:
         return _groups_of_file(ids, root / rule)
     match = _TEMPLATE.search(rule)
     if match is None:
-        raise ConfigError(f"groups: {rule} is not understood", "write {id}, {id:before _}, or a CSV file's name")
+        raise ConfigError(
+            f"groups: {rule} is not understood", "write {id}, {id:before _}, or a CSV file's name"
+        )
     mark, last = match["mark"], match["last"] is not None
     names = []
     for name in ids:
@@ -43,7 +46,9 @@ def _groups_of_file(ids: Sequence[str], path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"groups: {path} cannot be read", "write {id:before _}, or a CSV file id,group") from error
+        raise DataError(
+            f"groups: {path} cannot be read", "write {id:before _}, or a CSV file id,group"
+        ) from error
     group_of: dict[str, str] = {}
     for line in filter(None, (line.strip() for line in lines)):
         name, comma, group = line.rpartition(",")
@@ -52,7 +57,9 @@ def _groups_of_file(ids: Sequence[str], path: Path) -> list[str]:
         group_of[name.strip()] = group.strip()
     missing = [name for name in ids if name not in group_of]
     if missing:
-        raise DataError(f"{path} has no group for {missing[0]} and {len(missing) - 1} more", "add a line id,group")
+        raise DataError(
+            f"{path} has no group for {missing[0]} and {len(missing) - 1} more", "add a line id,group"
+        )
     return [group_of[name] for name in ids]
 
 
@@ -96,7 +103,9 @@ def draw_folds(groups: Sequence[str], shares: Sequence[float], folds: int, seed:
     """
     members = _members(groups)
     if len(members) < folds:
-        raise DataError(f"{len(members)} groups cannot be cut into {folds} folds", f"use {len(members)} or fewer")
+        raise DataError(
+            f"{len(members)} groups cannot be cut into {folds} folds", f"use {len(members)} or fewer"
+        )
     ordered = sorted(members, key=lambda group: (_mean(members[group], shares), _rank(seed, group)))
     sizes = [0] * folds
     fold_of = [0] * len(groups)
@@ -139,7 +148,7 @@ def _spread(members: dict[str, list[int]], shares: Sequence[float], strata: int,
     ordered = sorted(members, key=lambda group: (_mean(members[group], shares), _rank(seed, group)))
     bounds = [round(stratum * len(ordered) / strata) for stratum in range(strata + 1)]
     rounds: list[tuple[int, bytes, str]] = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         drawn = sorted(ordered[start:end], key=lambda group: _rank(seed, group))
         rounds += [(turn, _rank(seed, f"{start} of {strata}"), group) for turn, group in enumerate(drawn)]
     return [group for _, _, group in sorted(rounds)]

@@ -24,7 +24,7 @@ CLASSES = (
     "pedestrian",
     "bicyclist",
 )
-VALUES = {number: name for number, name in enumerate((*CLASSES, "ignore"))}
+VALUES = dict(enumerate((*CLASSES, "ignore")))
 COLOURS = (
     (128, 128, 128),
     (128, 0, 0),
@@ -46,8 +46,10 @@ DRIVES = ("0001TP", "0006R0", "0016E5", "Seq05VD")
 def recognise(root: Path) -> bool:
     """The folders alone could be anybody's: the names of the drives decide."""
     labels = root / "trainannot"
-    return (root / "train").is_dir() and labels.is_dir() and any(
-        path.name.startswith(DRIVES) for path in labels.iterdir()
+    return (
+        (root / "train").is_dir()
+        and labels.is_dir()
+        and any(path.name.startswith(DRIVES) for path in labels.iterdir())
     )
 
 

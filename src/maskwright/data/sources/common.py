@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Protocol
@@ -142,7 +142,9 @@ def filled(config: DataConfig, **defaults: object) -> DataConfig:
     """`config` with `defaults` where it says nothing."""
     said = config.model_fields_set
     return config.model_copy(
-        update={key: value for key, value in defaults.items() if key not in said or getattr(config, key) is None}
+        update={
+            key: value for key, value in defaults.items() if key not in said or getattr(config, key) is None
+        }
     )
 
 
@@ -158,3 +160,8 @@ def closest(name: str, known: list[str]) -> str:
     """`, is it cat_1?` or nothing."""
     found = difflib.get_close_matches(name, known[:10_000], n=1)
     return f", is it {found[0]}?" if found else ""
+
+
+def few(names: Sequence[str], shown: int = 3) -> str:
+    """`a, b, c and 7 more`."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

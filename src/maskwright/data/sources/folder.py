@@ -16,6 +16,7 @@ from maskwright.data.sources.common import (
     Pair,
     check_id,
     closest,
+    few,
     filled,
     split_name,
 )
@@ -23,9 +24,18 @@ from maskwright.errors import ConfigError, DataError
 
 IMAGE_FOLDERS = ("images", "imgs", "img", "image")
 MASK_FOLDERS = ("masks", "labels", "annotations", "mask", "label", "gt", "annots", "annot")
-SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", "_annotation")
-SHOWN = 3
-"""Names in an error that has many."""
+SUFFIXES = (
+    "",
+    "_mask",
+    "_masks",
+    "_label",
+    "_labels",
+    "_gt",
+    "_seg",
+    "_segmentation",
+    "-mask",
+    "_annotation",
+)
 
 
 def recognise(root: Path) -> bool:
@@ -40,14 +50,16 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
     """
     if config.images is None or config.masks is None:
         if config.images is not None or config.masks is not None:
-            raise ConfigError("dataset.yaml gives only one of images and masks", "give both templates, or neither")
+            raise ConfigError(
+                "dataset.yaml gives only one of images and masks", "give both templates, or neither"
+            )
         found = _layout(root)
         if found is None:
             raise DataError(
                 f"{root} has no layout that is known: looked for {'|'.join(IMAGE_FOLDERS)} beside "
                 f"{'|'.join(MASK_FOLDERS)} (with train, val, test or without), NAME beside NAME_masks, and "
                 f"files beside files with {', '.join(SUFFIXES[1:4])}; "
-                f"found {_few(sorted(entry.name for entry in root.iterdir()))}",
+                f"found {few(sorted(entry.name for entry in root.iterdir()))}",
                 'write dataset.yaml with images: "FOLDER/{id}.jpg" and masks: "FOLDER/{id}.png"',
             )
         config = config.model_copy(update={"images": found[0], "masks": found[1]})
@@ -70,7 +82,9 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         if splits:
             pairs = _by_lists(root, splits, pairs)
     if not pairs:
-        raise DataError(f"{root} holds no image that fits {config.images}", "check the template and the endings")
+        raise DataError(
+            f"{root} holds no image that fits {config.images}", "check the template and the endings"
+        )
     excluded = set(config.exclude)
     labelled = {pair.origin for pair in pairs if pair.mask is not None}
     without = [
@@ -82,7 +96,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         and (pair.origin in labelled or "{split}" not in config.images)
     ]
     if without:
-        names = _few([str(pair.image) for pair in without])
+        names = few([str(pair.image) for pair in without])
         raise DataError(
             f"{len(without)} of {len(pairs)} images have no mask ({names})",
             f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
@@ -95,10 +109,12 @@ def _read_splits(root: Path, images: str, masks: str, splits: Mapping[str, objec
     parts: list[tuple[str, Pair]] = []
     for origin, folder in splits.items():
         if not isinstance(folder, str):
-            raise ConfigError(f"splits: {origin} is a list", "where images has {split}, it is a folder's name")
+            raise ConfigError(
+                f"splits: {origin} is a list", "where images has {split}, it is a folder's name"
+            )
         check_id(folder, "splits")
-        inside = [template.replace("{split}", folder) for template in (images, masks)]
-        parts += [(folder, pair) for pair in _read_part(root, *inside, origin)]
+        image, mask = images.replace("{split}", folder), masks.replace("{split}", folder)
+        parts += [(folder, pair) for pair in _read_part(root, image, mask, origin)]
     if len({pair.id for _, pair in parts}) == len(parts):
         return [pair for _, pair in parts]
     return [replace(pair, id=f"{folder}/{pair.id}") for folder, pair in parts]
@@ -132,7 +148,9 @@ def _fitting(root: Path, template: str) -> Iterator[tuple[str, Path]]:
     before, _, after = template.partition("{id}")
     endings = r"\.(?i:" + "|".join(ending[1:] for ending in ENDINGS) + ")"
     tail = re.escape(after.removesuffix(".*")).replace(r"\{id\}", "(?P=id)")
-    pattern = re.compile(f"{re.escape(before)}(?P<id>.+){tail}{endings if after.endswith('.*') else ''}", re.S)
+    pattern = re.compile(
+        f"{re.escape(before)}(?P<id>.+){tail}{endings if after.endswith('.*') else ''}", re.S
+    )
     above = before.rpartition("/")[0]
     for folder, folders, files in os.walk(root / above):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -155,13 +173,15 @@ def _by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: li
         missing = [name for name in names if name not in by_id]
         if missing:
             raise DataError(
-                f"{source} lists {len(missing)} ids without an image ({_few(missing)})"
+                f"{source} lists {len(missing)} ids without an image ({few(missing)})"
                 + closest(missing[0], list(by_id)),
                 "add the images, or take the ids out of the list",
             )
         for name in names:
             if name in chosen and chosen[name].origin != origin:
-                raise DataError(f"{name} is in both {chosen[name].origin} and {origin}", "keep it in one list")
+                raise DataError(
+                    f"{name} is in both {chosen[name].origin} and {origin}", "keep it in one list"
+                )
             chosen[name] = Pair(name, origin, by_id[name].image, by_id[name].mask)
     return list(chosen.values())
 
@@ -233,7 +253,9 @@ def _paired(root: Path, images: str, masks: str, *, apart: bool = True) -> tuple
     folders = _split_folders(base) if "{split}" in images else [""]
     pictures, labels = set[str](), set[str]()
     for folder in folders:
-        pictures |= {f"{folder}/{name}" for name, _ in _fitting(root, f"{images}.*".replace("{split}", folder))}
+        pictures |= {
+            f"{folder}/{name}" for name, _ in _fitting(root, f"{images}.*".replace("{split}", folder))
+        }
         labels |= {f"{folder}/{name}" for name, _ in _fitting(root, f"{masks}.*".replace("{split}", folder))}
     matched = {
         suffix: sum(f"{name}{suffix}" in labels for name in pictures)
@@ -243,7 +265,3 @@ def _paired(root: Path, images: str, masks: str, *, apart: bool = True) -> tuple
     if not matched[best] and not apart:
         return None
     return f"{images}.*", f"{masks}{best}.*"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -22,11 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.fingerprint import content_hashes
-from maskwright.data.sources.common import DataConfig, Frame, Pair, ValidationConfig, filled, split_name
+from maskwright.data.sources.common import DataConfig, Frame, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 from maskwright.files import cache_folder, write_atomic
 
-_PREFIXES = {"": "train", "train_": "train", "val_": "validation", "validation_": "validation", "test_": "test"}
+_PREFIXES = {
+    "": "train",
+    "train_": "train",
+    "val_": "validation",
+    "validation_": "validation",
+    "test_": "test",
+}
 _FILES = ("train", "val", "validation", "test")
 
 
@@ -50,13 +56,7 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
                 f"{root} holds no train.npz and {len(single)} .npz files",
                 "name them in dataset.yaml: splits: {train: FILE.npz, validation: FILE.npz}",
             )
-    return filled(config, validation=None if _validated(root, config) else ValidationConfig())
-
-
-def _validated(root: Path, config: DataConfig) -> bool:
-    if config.splits is not None:
-        return any(split_name(name, "splits") == "validation" for name in config.splits)
-    return any(name.startswith("val") for name in members(root / str(config.images)))
+    return config
 
 
 def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
@@ -67,12 +67,16 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         pairs = []
         for origin, file in config.splits.items():
             if not isinstance(file, str):
-                raise ConfigError(f"splits: {origin} is a list of ids", "for the format npz it names an .npz file")
+                raise ConfigError(
+                    f"splits: {origin} is a list of ids", "for the format npz it names an .npz file"
+                )
             pairs += _read_arrays(root / file, "", origin)
     seen = set[str]()
     for pair in pairs:
         if pair.id in seen:
-            raise DataError(f"{root} holds the id {pair.id} twice", "make the arrays `ids` unique over all splits")
+            raise DataError(
+                f"{root} holds the id {pair.id} twice", "make the arrays `ids` unique over all splits"
+            )
         seen.add(pair.id)
     return tuple(pairs)
 
@@ -80,7 +84,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
 def _read_single(file: Path) -> list[Pair]:
     held = members(file)
     if "training_set" in held:
-        return _read_planes(file, "training_set" in held and "test_set" in held)
+        return _read_planes(file, "test_set" in held)
     pairs: list[Pair] = []
     for prefix, split in _PREFIXES.items():
         if f"{prefix}images" in held:
@@ -123,7 +127,9 @@ def _ids(file: Path, prefix: str, origin: str, count: int) -> list[str]:
         return [f"{origin}_{row:05d}" for row in range(count)]
     ids = [str(name) for name in opened(file, member)]
     if len(ids) != count:
-        raise DataError(f"{file}: {member} has {len(ids)} entries for {count} images", "give one id per image")
+        raise DataError(
+            f"{file}: {member} has {len(ids)} entries for {count} images", "give one id per image"
+        )
     return ids
 
 
@@ -132,7 +138,12 @@ def _read_planes(file: Path, tested: bool) -> list[Pair]:
     if both.shape[1] != 2:
         raise DataError(f"{file}: training_set is {both.shape}", "(N, 2, H, W) holds picture and mask")
     pairs = [
-        Pair(f"train_{row:05d}", "train", Frame(file, "training_set", row, 0), Frame(file, "training_set", row, 1))
+        Pair(
+            f"train_{row:05d}",
+            "train",
+            Frame(file, "training_set", row, 0),
+            Frame(file, "training_set", row, 1),
+        )
         for row in range(len(both))
     ]
     if tested:
@@ -186,7 +197,8 @@ def opened(file: Path, member: str) -> NDArray[np.generic]:
         raise DataError(f"{file}: {member} cannot be read: {error}", "save the file again") from error
     except ValueError as error:
         raise DataError(
-            f"{file}: {member} holds Python objects or is no array", "save plain numbers: pickles are never read"
+            f"{file}: {member} holds Python objects or is no array",
+            "save plain numbers: pickles are never read",
         ) from error
 
 
@@ -201,5 +213,9 @@ def _mapped(file: Path, member: str, size: int, mtime_ns: int) -> NDArray[np.gen
 
 
 def _unpack(file: Path, member: str, target: Path) -> None:
-    with zipfile.ZipFile(file) as archive, archive.open(f"{member}.npy") as packed, open(target, "wb") as plain:
+    with (
+        zipfile.ZipFile(file) as archive,
+        archive.open(f"{member}.npy") as packed,
+        open(target, "wb") as plain,
+    ):
         shutil.copyfileobj(packed, plain, 1 << 20)

@@ -1,0 +1,616 @@
+"""Dataset: dataset.yaml or a bare folder in, rows of (id, picture, mask, split, group) out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from maskwright.config import suggest
+from maskwright.data.classes import ClassMap, Colour, Raw, class_map, codes_of
+from maskwright.data.fingerprint import content_hashes, digest, recall
+from maskwright.data.image_io import (
+    as_picture,
+    image_channels,
+    image_size,
+    read_image,
+    read_mask,
+    to_channels,
+)
+from maskwright.data.sources import camvid, folder, npz, oxford_pet
+from maskwright.data.sources.common import (
+    DataConfig,
+    Frame,
+    Pair,
+    Source,
+    ValidationConfig,
+    few,
+    parse_config,
+    split_name,
+)
+from maskwright.data.split import draw_folds, draw_validation, groups_of, straddling
+from maskwright.errors import ConfigError, DataError
+from maskwright.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from maskwright.tensors import Mask, Picture
+
+FORMATS: dict[str, Source] = {"oxford-pet": oxford_pet, "camvid": camvid, "npz": npz, "folder": folder}
+"""In the order in which a bare folder is tried."""
+
+_COLOURS: dict[tuple[str, ...], tuple[Colour, ...]] = {camvid.CLASSES: camvid.COLOURS}
+"""Names of classes -> the colours that their authors gave them."""
+
+_MOST_CODES = 1024
+"""Different values remembered of one mask; more means noise (JPEG), and 255 classes is the most."""
+
+_MOST_FOUND = 32
+"""Classes that a folder without dataset.yaml may hold; more is more likely noise."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture and its truth."""
+
+    id: str
+    image: Path | Frame
+    mask: Path | Frame | None
+    split: str
+    """train, validation, test or unlabelled (no mask)."""
+    group: str
+    """Items of one group (patient, video) resemble each other; its own id where nothing is known."""
+
+
+@dataclass(frozen=True)
+class _MaskFacts:
+    """What was found in one mask: its size, and how many pixels hold which code (`classes.codes_of`)."""
+
+    height: int
+    width: int
+    colours: bool
+    codes: Sequence[int]
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows in a fixed order, and what their masks mean."""
+
+    root: Path
+    format: str
+    name: str
+    classes: ClassMap
+    items: tuple[Item, ...]
+    grouped: bool
+    """Whether groups were given; otherwise each picture is its own."""
+    source: Mapping[str, object]
+    """The resolved dataset.yaml: opening it gives these items and splits again."""
+    advice: tuple[str, ...] = ()
+    """One line per thing that is allowed but worth knowing."""
+    pixels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+    """Item id -> pixels per class [K], ignored ones left out; no entry where a mask is missing or broken."""
+
+    def split(self, name: str) -> tuple[Item, ...]:
+        """The items of train, validation, test or unlabelled. Raises ConfigError for another name."""
+        wanted = split_name(name, "the command")
+        return tuple(item for item in self.items if item.split == wanted)
+
+    def image(self, item: Item, channels: int) -> Picture:
+        """HWC uint8, upright, with 1, 3 or 4 channels. Raises DataError."""
+        if isinstance(item.image, Path):
+            return read_image(item.image, channels)
+        return to_channels(as_picture(_row(item.image)), channels)
+
+    def mask(self, item: Item) -> Mask:
+        """HW uint8 class ids, IGNORE where nothing is known. Raises DataError: no mask, size, unlisted values."""
+        if item.mask is None:
+            raise DataError(f"{item.id} has no mask", "choose a labelled split")
+        raw = _read_raw(item.mask, self.classes.coloured)
+        ids = self.classes.encode(raw, _where(item.mask))
+        if ids.shape != (size := self.size(item)):
+            raise _size_error([(item.id, ids.shape, size)])
+        return ids
+
+    def size(self, item: Item) -> tuple[int, int]:
+        """(height, width) of the picture, upright, without decoding it."""
+        if isinstance(item.image, Path):
+            return image_size(item.image)
+        height, width = _row(item.image).shape[:2]
+        return height, width
+
+    def channels(self) -> int:
+        """1 where all training pictures (or, without any, all pictures) are grey, otherwise 3."""
+        headers = _headers([item.image for item in self.split("train") or self.items], SILENT)
+        return max((header[2] for header in headers if header is not None), default=3)
+
+    def class_pixels(self, split: str) -> NDArray[np.int64]:
+        """Labelled pixels per class [K] in a split."""
+        total = np.zeros(len(self.classes), np.int64)
+        for item in self.split(split):
+            total += self.pixels.get(item.id, 0)
+        return total
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the contents of all files, the ids, splits, groups and the meaning of the masks.
+
+        The place of the files does not matter. Raises DataError for a file that cannot be read.
+        """
+        files = list(
+            dict.fromkeys(_file(place) for item in self.items for place in (item.image, item.mask) if place)
+        )
+        hash_of = dict(zip(files, content_hashes(files), strict=True))
+
+        def content(place: Path | Frame | None) -> list[object]:
+            if place is None:
+                return []
+            inside = [place.member, place.row, place.plane] if isinstance(place, Frame) else []
+            return [hash_of[_file(place)], *inside]
+
+        meaning = sorted((str(key), name) for key, name in self.classes.to_values().items())
+        head = json.dumps([self.classes.names, meaning])
+        rows = (
+            json.dumps([item.id, item.split, item.group, content(item.image), content(item.mask)])
+            for item in self.items
+        )
+        return digest([head, *rows])
+
+    def to_yaml(self) -> str:
+        """The resolved dataset.yaml with its fingerprint."""
+        whole = {**self.source, "fingerprint": self.fingerprint()}
+        return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+
+    def without(self, ids: Collection[str]) -> Dataset:
+        """The data set without these items; the others keep their splits. Raises DataError if none is left."""
+        gone = set(ids)
+        items = tuple(item for item in self.items if item.id not in gone)
+        if not items:
+            raise DataError(f"none of the {len(self.items)} images of {self.root} is left", "leave out fewer")
+        before = cast(Sequence[str], self.source.get("exclude", []))
+        exclude = [*before, *(item.id for item in self.items if item.id in gone)]
+        return replace(self, items=items, source={**self.source, "exclude": exclude})
+
+    def folds(self, count: int, seed: int = 0) -> tuple[Dataset, ...]:
+        """Cross-validation: train and validation pooled, and each `count`-th of them validates once.
+
+        Stratified by foreground share, groups kept whole. Raises DataError with fewer groups than folds.
+        """
+        return tuple(
+            _build(
+                {**self.source, "validation": {"folds": count, "fold": fold, "seed": seed}}, self.root, SILENT
+            )
+            for fold in range(count)
+        )
+
+
+def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progress = SILENT) -> Dataset:
+    """A folder (its dataset.yaml, or a layout that is recognised), a dataset.yaml, an .npz, or `synthetic:NAME`.
+
+    The headers of the images and the values of the masks are read once and remembered. Files that cannot be
+    decoded are left to `find_broken`; with `skip_broken` their items are left out. Raises ConfigError and
+    DataError: unknown keys and layouts, images without masks, sizes that differ, values outside the classes.
+    """
+    values, root = _locate(data)
+    dataset = _build(values, root, progress)
+    if not skip_broken:
+        return dataset
+    broken = {path for path, _ in find_broken(dataset, progress)}
+    ids = [item.id for item in dataset.items if {item.image, item.mask} & broken]
+    if not ids:
+        return dataset
+    said = f"{len(ids)} items with broken files are left out: {few(ids)}"
+    return replace(dataset.without(ids), advice=(*dataset.advice, said))
+
+
+def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Path, str]]:
+    """Every image and mask file that cannot be decoded to its last pixel, and why; sound ones are remembered."""
+    places = [place for item in dataset.items for place in (item.image, item.mask)]
+    paths = list(dict.fromkeys(place for place in places if isinstance(place, Path)))
+    facts = recall("decodes/1", paths, _decode, what="Checking", progress=progress)
+    return [
+        (path, fact.problem) for path, fact in zip(paths, facts, strict=True) if isinstance(fact, DataError)
+    ]
+
+
+def _decode(path: Path) -> bool:
+    read_mask(path)
+    return True
+
+
+def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
+    """The keys of the dataset.yaml (written, or implied) and the root folder."""
+    text = str(data)
+    if text.startswith("synthetic:"):
+        return _synthetic(text)
+    path = Path(data)
+    if path.is_dir():
+        if (path / "dataset.yaml").is_file():
+            return _locate(path / "dataset.yaml")
+        return {"path": str(path.resolve())}, path.resolve()
+    if not path.exists():
+        raise DataError(
+            f"{path} is not there", "give a folder, a dataset.yaml, an .npz, or synthetic:terrain"
+        )
+    if path.suffix == ".npz":
+        return {
+            "path": str(path.resolve().parent),
+            "format": "npz",
+            "images": path.name,
+        }, path.resolve().parent
+    if path.suffix not in (".yaml", ".yml"):
+        raise DataError(
+            f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, or synthetic:terrain"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {' '.join(str(error).split())}", "it has to be YAML"
+        ) from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path} is no mapping of keys to values", "write lines such as classes: [a, b]")
+    named = str(values.get("path", "."))
+    if named.startswith("synthetic:"):
+        kept = {
+            key: value for key, value in values.items() if key in ("validation", "exclude", "fingerprint")
+        }
+        written, root = _synthetic(named)
+        return {**written, **kept}, root
+    root = (path.parent / named).resolve()
+    if not root.is_dir():
+        raise DataError(f"path: {named} in {path} is no folder", "write where the data lie now")
+    return {**values, "path": str(root)}, root
+
+
+def _synthetic(text: str) -> tuple[Mapping[str, object], Path]:
+    from maskwright.data.synthetic import materialise  # it draws thousands of pictures: only when asked for
+
+    values, root = _locate(materialise(text.removeprefix("synthetic:")))
+    return {**values, "path": text}, root
+
+
+def _build(values: Mapping[str, object], root: Path, progress: Progress) -> Dataset:
+    told = f"dataset.yaml of {root.name}"
+    config = parse_config(values, told)
+    if "format" not in values and config.images is None:
+        config = config.model_copy(update={"format": _recognised(root)})
+    if config.format not in FORMATS:
+        raise ConfigError(f"{told} names the format {config.format!r}", suggest(config.format, list(FORMATS)))
+    source = FORMATS[config.format]
+    config = source.complete(root, config)
+    pairs = source.read(root, config)
+    excluded = set(config.exclude)
+    used = [pair for pair in pairs if pair.id not in excluded]
+    _check_sizes(used, facts := _all_facts(pairs, _coloured(config), progress), progress)
+    config = _with_classes(config, [facts[pair.id] for pair in used], used)
+    names = config.classes or ()
+    classes = class_map(names, config.values, _COLOURS.get(names, ()))
+    pixels = _pixels(pairs, facts, classes, excluded)
+
+    groups = groups_of([pair.id for pair in pairs], config.groups, root)
+    if config.validation is None and not any(split_name(pair.origin, told) == "validation" for pair in pairs):
+        config = config.model_copy(update={"validation": ValidationConfig()})
+    splits = _splits(pairs, groups, [_foreground(pixels.get(pair.id)) for pair in pairs], config, told)
+    items = tuple(
+        Item(pair.id, pair.image, pair.mask, split, group)
+        for pair, split, group in zip(pairs, splits, groups, strict=True)
+        if pair.id not in excluded
+    )
+    if not items:
+        raise DataError(f"{root} is empty after exclude", "leave out fewer")
+    grouped = config.groups != "{id}"
+    dataset = Dataset(
+        root=root,
+        format=config.format,
+        name=_name(config, root),
+        classes=classes,
+        items=items,
+        grouped=grouped,
+        source=_resolved(config),
+        pixels=pixels,
+    )
+    return replace(dataset, advice=_advice(dataset, config, {pair.id for pair in pairs}))
+
+
+def _recognised(root: Path) -> str:
+    if not any(root.iterdir()):
+        raise DataError(f"{root} is empty", "give the folder that holds images and masks")
+    return next((name for name, source in FORMATS.items() if source.recognise(root)), "folder")
+
+
+def _name(config: DataConfig, root: Path) -> str:
+    if config.path.startswith("synthetic:"):
+        return config.path.removeprefix("synthetic:")
+    if config.format == "npz" and config.images is not None:
+        return Path(config.images).stem
+    return root.name
+
+
+def _resolved(config: DataConfig) -> dict[str, object]:
+    def plain(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {key: plain(inner) for key, inner in value.items()}
+        return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+    dumped = config.model_dump(by_alias=True, exclude_none=True, exclude={"fingerprint"})
+    return cast(dict[str, object], plain(dumped))
+
+
+# What the masks hold
+
+
+def _coloured(config: DataConfig) -> bool:
+    return any(isinstance(key, str) and key.startswith("#") for key in config.values or {})
+
+
+def _all_facts(pairs: Sequence[Pair], coloured: bool, progress: Progress) -> dict[str, _MaskFacts | None]:
+    """By id; None where there is no mask or a broken one."""
+    found: dict[str, _MaskFacts | None] = {pair.id: None for pair in pairs}
+    files = [(pair.id, pair.mask) for pair in pairs if isinstance(pair.mask, Path)]
+    kind = "mask in colours/1" if coloured else "mask/1"
+    facts = recall(
+        kind,
+        [path for _, path in files],
+        lambda path: _histogram(read_mask(path, colours=coloured), coloured),
+        what="Reading masks",
+        progress=progress,
+    )
+    for (name, _), fact in zip(files, facts, strict=True):
+        if not isinstance(fact, DataError):
+            found[name] = _MaskFacts(*cast(tuple[int, int, bool, list[int], list[int]], fact))
+
+    frames = {pair.id: pair.mask for pair in pairs if isinstance(pair.mask, Frame)}
+    arrays = {key: _array_facts(*key) for key in {_array(frame) for frame in frames.values()}}
+    for name, frame in frames.items():
+        found[name] = arrays[_array(frame)][frame.row]
+    return found
+
+
+def _array(frame: Frame) -> tuple[Path, str, int | None]:
+    return frame.file, frame.member, frame.plane
+
+
+def _array_facts(file: Path, member: str, plane: int | None) -> list[_MaskFacts]:
+    (fact,) = recall(f"masks of {member} {plane}/1", [file], lambda path: _histograms(path, member, plane))
+    if isinstance(fact, DataError):
+        raise fact
+    return [_MaskFacts(*row) for row in cast(list[tuple[int, int, bool, list[int], list[int]]], fact)]
+
+
+def _histograms(file: Path, member: str, plane: int | None) -> list[object]:
+    array = npz.opened(file, member)
+    return [_histogram(_row(Frame(file, member, row, plane)), False) for row in range(len(array))]
+
+
+def _histogram(raw: Raw, coloured: bool) -> list[object]:
+    """The fields of _MaskFacts."""
+    codes, colours = codes_of(raw, coloured)
+    if codes.dtype == np.uint8:
+        counts = np.bincount(codes.ravel(), minlength=256)
+        values = counts.nonzero()[0]
+        counts = counts[values]
+    else:
+        values, counts = np.unique(codes.astype(np.int64), return_counts=True)
+    commonest = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CODES])
+    height, width = codes.shape
+    return [height, width, colours, values[commonest].tolist(), counts[commonest].tolist()]
+
+
+def _with_classes(
+    config: DataConfig, facts: Sequence[_MaskFacts | None], pairs: Sequence[Pair]
+) -> DataConfig:
+    """Classes and values, where dataset.yaml does not say them, from what the masks hold."""
+    if config.classes is not None and config.values is not None:
+        return config
+    if config.values is not None:
+        raise ConfigError("dataset.yaml gives values without classes", "write classes: [background, ...]")
+    known = [fact for fact in facts if fact is not None]
+    if not known and config.classes is None:
+        raise DataError(
+            "no mask can be read, so the classes are not known", "write classes: [background, ...]"
+        )
+    found = sorted({code for fact in known for code in fact.codes})
+    coloured = any(fact.colours for fact in known)
+    if found == [0, 255] and not coloured:
+        names = list(config.classes or ("background", "object"))
+        if len(names) == 2:
+            raise _zero_and_255(
+                config, names, next(p for p, f in zip(pairs, facts, strict=True) if f is not None)
+            )
+    if config.classes is not None:
+        values = dict(enumerate(config.classes))
+        # VOC's void; with foreground about, 255 cannot be the foreground itself
+        void = {255: "ignore"} if 255 in found and len(set(found) - {0, 255}) else {}
+        return config.model_copy(update={"values": values | void})
+    if len(found) > _MOST_FOUND:
+        raise DataError(
+            f"the masks hold {len(found)} different values, too many to be classes",
+            "are they JPEG or anti-aliased? Otherwise list classes and values in dataset.yaml",
+        )
+    if coloured:
+        keys: list[int | str] = [f"#{code:06x}" for code in found]
+        return config.model_copy(update=_numbered(keys, [key[1:] for key in map(str, keys)]))
+    void = {255: "ignore"} if 255 in found and len(found) > 1 else {}
+    inside = [code for code in found if code not in void]
+    numbered = _numbered(list(inside), [str(code) for code in inside])
+    return config.model_copy(
+        update={**numbered, "values": {**cast(dict[int, str], numbered["values"]), **void}}
+    )
+
+
+def _numbered(keys: Sequence[int | str], endings: Sequence[str]) -> dict[str, object]:
+    names = tuple(f"class_{ending}" for ending in endings)
+    return {"classes": names, "values": dict(zip(keys, names, strict=True))}
+
+
+def _zero_and_255(config: DataConfig, names: Sequence[str], example: Pair) -> DataError:
+    templates = f'images: "{config.images}", masks: "{config.masks}", ' if config.format == "folder" else ""
+    return DataError(
+        f"the masks hold 0 and 255 only (such as {_where(example.mask)}), and 255 is no class id",
+        f"did you mean values: {{0: {names[0]}, 255: {names[1]}}}? Save this as dataset.yaml: "
+        f"{{{templates}classes: [{', '.join(names)}], values: {{0: {names[0]}, 255: {names[1]}}}}}",
+    )
+
+
+def _pixels(
+    pairs: Sequence[Pair], facts: Mapping[str, _MaskFacts | None], classes: ClassMap, excluded: set[str]
+) -> dict[str, NDArray[np.int64]]:
+    """Raises DataError for values outside the classes, except in excluded masks."""
+    pixels: dict[str, NDArray[np.int64]] = {}
+    for pair in pairs:
+        fact = facts[pair.id]
+        if fact is None:
+            continue
+        try:
+            pixels[pair.id] = classes.count(fact.codes, fact.counts, fact.colours, _where(pair.mask))
+        except DataError:
+            if pair.id not in excluded:
+                raise
+    return pixels
+
+
+def _foreground(pixels: NDArray[np.int64] | None) -> float:
+    """Share of the labelled pixels that are not class 0; 0 where nothing is labelled."""
+    if pixels is None or not pixels.sum():
+        return 0.0
+    return float(1 - pixels[0] / pixels.sum())
+
+
+# Splits
+
+
+def _splits(
+    pairs: Sequence[Pair], groups: Sequence[str], shares: Sequence[float], config: DataConfig, told: str
+) -> list[str]:
+    splits = ["unlabelled" if pair.mask is None else split_name(pair.origin, told) for pair in pairs]
+    draw = config.validation
+    if draw is None:
+        return splits
+    if draw.folds is not None:
+        if draw.fold >= draw.folds:
+            raise ConfigError(
+                f"validation: fold {draw.fold} of {draw.folds}", f"folds are 0 to {draw.folds - 1}"
+            )
+        rows = [row for row, split in enumerate(splits) if split in ("train", "validation")]
+        folds = draw_folds(
+            [groups[row] for row in rows], [shares[row] for row in rows], draw.folds, draw.seed
+        )
+        for row, fold in zip(rows, folds, strict=True):
+            splits[row] = "validation" if fold == draw.fold else "train"
+        return splits
+    if "validation" in splits and draw.fraction > 0:
+        raise ConfigError(f"{told} lists a validation split and draws one", "keep one of the two")
+    rows = [
+        row
+        for row, pair in enumerate(pairs)
+        if splits[row] != "unlabelled" and split_name(pair.origin, told) == split_name(draw.from_, told)
+    ]
+    if not rows and "from_" in draw.model_fields_set:
+        origins = list(dict.fromkeys(pair.origin for pair in pairs))
+        raise ConfigError(
+            f"validation is drawn from {draw.from_!r}, which is empty", suggest(draw.from_, origins)
+        )
+    drawn = draw_validation(
+        [groups[row] for row in rows], [shares[row] for row in rows], draw.fraction, draw.seed
+    )
+    for place, row in enumerate(rows):
+        splits[row] = "validation" if place in drawn else "train"
+    return splits
+
+
+# What is worth knowing
+
+
+def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, ...]:
+    said = []
+    counts = Counter(item.split for item in dataset.items)
+    train = dataset.class_pixels("train")
+    for split in ("train", "validation", "test"):
+        absent = [
+            name
+            for name, pixels, trained in zip(
+                dataset.classes.names, dataset.class_pixels(split), train, strict=True
+            )
+            if not pixels and (trained or split == "train")
+        ]
+        if absent and counts[split]:
+            said.append(f"{split} has no pixel of {few(absent)}: no score can be given for it there")
+    if dataset.grouped:
+        labelled = [item for item in dataset.items if item.split != "unlabelled"]
+        torn = straddling([item.group for item in labelled], [item.split for item in labelled])
+        for group, splits in list(torn.items())[:3]:
+            said.append(f"group {group} lies in {' and '.join(splits)}: scores there flatter")
+    unknown = [name for name in config.exclude if name not in ids]
+    if unknown:
+        said.append(f"exclude names {few(unknown)}, which the data do not hold")
+    if config.fingerprint is not None and config.fingerprint != dataset.fingerprint():
+        said.append(f"the data have changed since the fingerprint {config.fingerprint} was taken")
+    return tuple(said)
+
+
+# Files and arrays
+
+
+def _headers(places: Sequence[Path | Frame], progress: Progress) -> list[tuple[int, int, int] | None]:
+    """(height, width, channels) of pictures; None for a file that is no image."""
+    paths = [place for place in places if isinstance(place, Path)]
+    facts = recall("header/1", paths, _header, what="Reading headers", progress=progress)
+    known = {
+        path: None
+        if isinstance(fact, DataError)
+        else cast(tuple[int, int, int], tuple(cast(list[int], fact)))
+        for path, fact in zip(paths, facts, strict=True)
+    }
+    return [known[place] if isinstance(place, Path) else _frame_header(place) for place in places]
+
+
+def _header(path: Path) -> tuple[int, int, int]:
+    return (*image_size(path), image_channels(path))
+
+
+def _frame_header(frame: Frame) -> tuple[int, int, int]:
+    height, width, *channels = _row(frame).shape
+    return height, width, 3 if channels and channels[0] > 2 else 1
+
+
+def _check_sizes(pairs: Sequence[Pair], facts: Mapping[str, _MaskFacts | None], progress: Progress) -> None:
+    differing = []
+    for pair, header in zip(pairs, _headers([pair.image for pair in pairs], progress), strict=True):
+        fact = facts[pair.id]
+        if fact is not None and header is not None and (fact.height, fact.width) != header[:2]:
+            differing.append((_where(pair.mask), (fact.height, fact.width), header[:2]))
+    if differing:
+        raise _size_error(differing)
+
+
+def _size_error(differing: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> DataError:
+    name, mask, image = differing[0]
+    more = f", and {len(differing) - 1} more masks differ" if len(differing) > 1 else ""
+    return DataError(
+        f"the mask {name} is {mask[0]} x {mask[1]} and its image {image[0]} x {image[1]} (height x width){more}",
+        "mend the mask, or list the id under exclude in dataset.yaml",
+    )
+
+
+def _read_raw(place: Path | Frame, coloured: bool) -> Raw:
+    return read_mask(place, colours=coloured) if isinstance(place, Path) else _row(place)
+
+
+def _row(frame: Frame) -> NDArray[np.generic]:
+    array = npz.opened(frame.file, frame.member)
+    row: NDArray[np.generic] = array[frame.row] if frame.plane is None else array[frame.row, frame.plane]
+    return row
+
+
+def _file(place: Path | Frame) -> Path:
+    return place if isinstance(place, Path) else place.file
+
+
+def _where(place: Path | Frame | None) -> str:
+    return f"{place.file}[{place.member}][{place.row}]" if isinstance(place, Frame) else str(place)
