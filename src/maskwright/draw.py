@@ -37,8 +37,7 @@ def overlay(
     """
     colours, shown = _colours_of(mask, classes)
     weight = np.where(_outlines(mask) & shown, 0.9, np.where(shown, opacity, 0.0))[..., None]
-    blended = to_channels(picture, 3) * (1 - weight) + colours * weight
-    return np.rint(blended).astype(np.uint8)
+    return _blend(to_channels(picture, 3), colours, weight)
 
 
 def errors(picture: Picture, truth: Mask, prediction: Mask, classes: ClassMap) -> UInt8[np.ndarray, "H W 3"]:
@@ -52,7 +51,12 @@ def errors(picture: Picture, truth: Mask, prediction: Mask, classes: ClassMap) -
     invented = wrong & (truth == 0) & (len(classes) == 2)
     colours = np.where(invented[..., None], INVENTED, MISSED)
     weight = np.where(wrong, 0.85, 0.0)[..., None]
-    return np.rint(pale * (1 - weight) + colours * weight).astype(np.uint8)
+    return _blend(pale, colours, weight)
+
+
+def _blend(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    blended: np.ndarray = np.rint(below * (1 - weight) + above * weight)
+    return blended.astype(np.uint8)
 
 
 def _colours_of(mask: Mask, classes: ClassMap) -> tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
@@ -60,10 +64,9 @@ def _colours_of(mask: Mask, classes: ClassMap) -> tuple[UInt8[np.ndarray, "H W 3
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes)] = classes.colours
     colours = table[mask]
-    rows, columns = np.indices(mask.shape)
-    stripes = (rows + columns) // _line(mask.shape, share=60) % 2 == 0
-    unknown = mask == IGNORE
-    colours[unknown] = np.where(stripes[unknown, None], 90, 190)
+    unknown: Bool[np.ndarray, "H W"] = mask == IGNORE
+    diagonal = np.add.outer(np.arange(mask.shape[0]), np.arange(mask.shape[1]))[unknown]
+    colours[unknown] = np.where(diagonal // _line(mask.shape, share=60) % 2, 190, 90)[:, None]
     return colours, unknown | table.any(axis=1)[mask]
 
 

@@ -36,7 +36,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 class ModelSpec(Part):
     """What config.json says: everything needed to turn a picture into a mask, except the weights."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     model: ModelConfig
     input: InputConfig
     """`channels` is resolved: 1, 3 or 4."""

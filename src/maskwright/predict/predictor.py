@@ -51,9 +51,7 @@ def choose_device(name: str) -> torch.device:
 
 def _exact() -> AbstractContextManager[None]:
     """True float32 (no TF32) and the same algorithm every time, whatever training has switched on."""
-    return torch.backends.cudnn.flags(  # type: ignore[no-any-return, no-untyped-call]
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Predictor:
         A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders
         appear in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the
         class ids; `overlay` writes `a_overlay.jpg`; `probability` writes `a_probability.npz` with
-        `probabilities` (K H W, float32, those that the mask was decided from) and `classes`. Where `a.png` is an
+        `probabilities` (K H W, float32, those the mask was decided from) and `classes`. Where `a.png` is an
         input as well, the masks are `a.jpg.png` and `a.png.png`.
 
         A picture that cannot be read is an entry with `error`, and the rest is done. Raises DataError, before

@@ -15,6 +15,29 @@ from maskwright.predict.model_folder import ModelSpec
 
 SHOWN = {"dice_image": "Dice per image", "iou_image": "IoU per image", "miou": "mean IoU"}
 
+WHAT = """\
+A {network} network that tells {classes} apart, pixel by pixel, in {kind} pictures of any size. It sees them at
+{size} ({fit}).
+"""
+
+USE = """\
+## Use
+
+```python
+import maskwright as mw
+
+predictor = mw.Predictor.load("path/to/this/folder")
+mask = predictor("photo.jpg").mask  # uint8 class ids, H W
+```
+"""
+
+LIMITS = """\
+## Limits
+
+The scores hold for pictures like those they were measured on. Other cameras, scenes or labelling rules give other
+scores: measure on your own before you rely on it.
+"""
+
 
 def model_card(
     spec: ModelSpec,
@@ -40,10 +63,14 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n",
         f"# {_escape(name)}\n",
-        f"A {_escape(spec.model.name)} network that tells {_listed(spec.classes)} apart, pixel by pixel, in {kind} "
-        f"pictures of any size. It sees them at {height} × {width} ({spec.input.fit}).\n",
-        "## Use\n",
-        '```python\nimport maskwright as mw\n\nmask = mw.Predictor.load("model")("photo.jpg").mask  # class ids, H W\n```\n',
+        WHAT.format(
+            network=_escape(spec.model.name),
+            classes=_listed(spec.classes),
+            kind=kind,
+            size=f"{height} × {width}",
+            fit=spec.input.fit,
+        ),
+        USE,
         "## Scores\n",
         *([_score_table(scores)] if scores else ["Not evaluated yet.\n"]),
         "## Classes\n",
@@ -56,9 +83,7 @@ def model_card(
         ),
         "## How it was made\n",
         _making(spec, recipe, dataset),
-        "## Limits\n",
-        "The scores hold for pictures like those they were measured on. Other cameras, scenes or labelling rules "
-        "give other scores: measure on your own before you rely on it.\n",
+        LIMITS,
     ]
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""The best, middling and worst pictures of an evaluation, kept in the run folder for its report."""
+"""The best, middling and worst pictures of an evaluation, kept beside its scores for the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maskwright.files import write_bytes, write_text
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
 
-FOLDER = "report_images"
+FOLDER = "gallery"
 INDEX = "gallery.json"
 PER_KIND = 4
 BOX = (420, 420)
@@ -44,7 +44,9 @@ def choose(scores: Mapping[str, float], per_kind: int = PER_KIND) -> list[tuple[
 
     `scores` is the score of each picture by id; NaN is left out. Of few pictures each kind gets its share.
     """
-    ranked = sorted((id for id, value in scores.items() if not math.isnan(value)), key=lambda id: (-scores[id], id))
+    ranked = sorted(
+        (id for id, value in scores.items() if not math.isnan(value)), key=lambda id: (-scores[id], id)
+    )
     count = min(per_kind, math.ceil(len(ranked) / 3))
     best, worst = ranked[:count], ranked[max(count, len(ranked) - count) :][::-1]
     between = ranked[count : len(ranked) - len(worst)]
@@ -54,7 +56,7 @@ def choose(scores: Mapping[str, float], per_kind: int = PER_KIND) -> list[tuple[
 
 
 def save_gallery(
-    run: Path,
+    scores_folder: Path,
     predictor: Predictor,
     dataset: Dataset,
     scores: Mapping[str, float],
@@ -62,11 +64,11 @@ def save_gallery(
     split: str = "test",
     progress: Progress = SILENT,
 ) -> None:
-    """Predict the chosen pictures of `split` again and keep them in `run/report_images`. Raises RunError.
+    """Predict the chosen pictures of `split` again and keep them in `scores_folder/gallery`. Raises RunError.
 
     `scores` is `Scores.by_image()`. The index is written last, so that a report never shows half a gallery.
     """
-    folder = run / FOLDER
+    folder = scores_folder / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     items = {item.id: item for item in dataset.split(split)}
     chosen = choose(scores)
@@ -83,9 +85,9 @@ def save_gallery(
     write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
-def load_gallery(run: Path) -> Sequence[Exhibit]:
+def load_gallery(scores_folder: Path) -> Sequence[Exhibit]:
     """What `save_gallery` kept; empty where there is none. Raises RunError where it is damaged."""
-    folder = run / FOLDER
+    folder = scores_folder / FOLDER
     if not (folder / INDEX).is_file():
         return []
     try:
@@ -99,4 +101,6 @@ def load_gallery(run: Path) -> Sequence[Exhibit]:
             for number, entry in enumerate(json.loads((folder / INDEX).read_text(encoding="utf-8")))
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder} is damaged: {error}", "delete it, or run `maskwright evaluate` again") from error
+        raise RunError(
+            f"{folder} is damaged: {error}", "delete it, or run `maskwright evaluate` again"
+        ) from error

@@ -1,25 +1,17 @@
-"""report.html: what a run is worth, what it does, how it came about. One file that opens offline."""
+"""The page of a run: what it is worth, what it does, how it came about. A pure function of a ReportInput."""
 
 from __future__ import annotations
 
 import base64
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import yaml
 
 from maskwright.config import Recipe, flatten
 from maskwright.data.classes import Colour, colour_text
 from maskwright.draw import LOSS, SCORE, Panel, curves
-from maskwright.errors import RunError
-from maskwright.files import write_text
 from maskwright.metrics.scores import Score, Scores
-from maskwright.predict.model_folder import load_spec
-from maskwright.report.gallery import Exhibit, load_gallery
-from maskwright.runfolder import RunFolder
+from maskwright.report.gallery import Exhibit
 
 BINS = 20
 
@@ -38,8 +30,9 @@ class ReportInput:
     best_epoch: int = 0
     """Whose weights the model has."""
     scores: Mapping[str, Scores] = field(default_factory=dict)
-    """By split; `test` comes first, then `validation`, then any other."""
-    gallery: Sequence[Exhibit] = ()
+    """By split; the page is about the first."""
+    galleries: Mapping[str, Sequence[Exhibit]] = field(default_factory=dict)
+    """By split, as the scores."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,30 +65,6 @@ class Figure:
         return round(100 * (self.high - self.low), 2)
 
 
-def build_report(run_path: Path) -> Path:
-    """Read a run folder and write its report.html; returns its path. Raises RunError."""
-    run = RunFolder.open(run_path)
-    write_text(run.report_file, render_report(read_report_input(run)))
-    return run.report_file
-
-
-def read_report_input(run: RunFolder) -> ReportInput:
-    """From the files of the run folder alone: the data need not be there any more. Raises RunError."""
-    spec = load_spec(run.model)
-    folders = sorted(path.parent for path in (run.path / "scores").glob("*/scores.json"))
-    return ReportInput(
-        name=run.name,
-        recipe=run.read_recipe(),
-        dataset=_dataset_facts(run.dataset_file) | {"fingerprint": spec.fingerprint},
-        classes=list(zip(spec.classes, spec.colours, strict=True)),
-        metrics=run.read_metrics(),
-        best_epoch=spec.epoch,
-        scores={folder.name: Scores.load(folder) for folder in folders},
-        gallery=load_gallery(run.path),
-        versions=_versions(),
-    )
-
-
 def render_report(report: ReportInput) -> str:
     """The page. Everything that comes from files and people is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -107,12 +76,12 @@ def render_report(report: ReportInput) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    split, scores = next(iter(sorted(report.scores.items(), key=_first_shown)), ("", None))
+    split, scores = next(iter(report.scores.items()), ("", None))
     return pages.get_template("report.html").render(
         run=report,
         chips=_chips(report),
         headline=None if scores is None else _headline(split, scores),
-        galleries=_galleries(report.gallery),
+        galleries=_galleries(report.galleries.get(split, ())),
         legend=[(name, colour_text(colour)) for name, colour in report.classes],
         classes=[] if scores is None else _class_rows(scores, dict(report.classes)),
         histogram=[] if scores is None else _histogram(scores),
@@ -125,11 +94,6 @@ def render_report(report: ReportInput) -> str:
         changes=_changes(report.recipe),
         contract="" if scores is None else scores.contract.hash,
     )
-
-
-def _first_shown(entry: tuple[str, Scores]) -> tuple[int, str]:
-    order = ["test", "validation"]
-    return (order.index(entry[0]) if entry[0] in order else len(order), entry[0])
 
 
 def _figure(score: Score) -> Figure:
@@ -258,7 +222,9 @@ def _training_words(report: ReportInput) -> str:
     if not report.metrics:
         return ""
     last = report.metrics[-1]
-    minutes = f"{last['seconds'] / 60:.1f} minutes" if last["seconds"] >= 60 else f"{last['seconds']:.0f} seconds"
+    minutes = (
+        f"{last['seconds'] / 60:.1f} minutes" if last["seconds"] >= 60 else f"{last['seconds']:.0f} seconds"
+    )
     return f"{_number(len(report.metrics), 'epoch')} in {minutes}; the model is that of epoch {report.best_epoch}."
 
 
@@ -281,24 +247,3 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ",".join(_plain(entry) for entry in value)
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-
-
-def _dataset_facts(dataset_file: Path) -> dict[str, str]:
-    """Short facts from dataset.yaml: scalars as they are, lists of pictures as their number."""
-    try:
-        said = yaml.safe_load(dataset_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{dataset_file} cannot be read", "restore it from the run's data set") from error
-    facts: dict[str, str] = {}
-    for key, value in (said if isinstance(said, dict) else {}).items():
-        if isinstance(value, str | int | float):
-            facts[str(key)] = str(value)
-    return facts
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    from maskwright import __version__
-
-    return {"maskwright": __version__, "torch": torch.__version__, "Python": platform.python_version()}
