@@ -62,9 +62,10 @@ def evaluate(
     scored: list[Item] = []
     counts: list[np.ndarray] = []
     broken: list[DataError] = []
-    with progress.task(f"Evaluating {split}", len(items)) as advance:
+    recut = 0
+    with progress.task(f"Evaluating {split}", len(items)) as done:
         for item in items:
-            advance(1)
+            done(1)
             try:
                 picture, truth = dataset.image(item, predictor.channels), dataset.mask(item)
             except DataError as error:
@@ -72,7 +73,9 @@ def evaluate(
                 continue
             if broken and not skip_broken:
                 continue  # it will end in an error: only read on, so that the error names all broken files
-            prediction = _under(contract, predictor(picture))
+            said = predictor(picture)
+            prediction = _under(contract, said)
+            recut += not np.array_equal(said.mask, prediction.mask)
             counts.append(tally(_confusion(truth, prediction.mask, item, len(names), contract), contract))
             scored.append(item)
             if keep is not None:
@@ -81,13 +84,18 @@ def evaluate(
         otherwise = "or use --skip-broken" if len(broken) < len(items) else ""
         hints = [hint for hint in (broken[0].hint or "mend them", otherwise) if hint]
         raise DataError(_broken_files(broken), ", ".join(hints)) from broken[0]
+    advice = [f"left out: {_broken_files(broken)}"] if broken else []
+    if recut:
+        advice.append(
+            f"the predictor's own masks are cut elsewhere than at the contract's {contract.threshold}"
+        )
     return scores(
         np.stack(counts),
         [item.id for item in scored],
         names,
         contract,
         groups=[item.group for item in scored],
-        advice=[f"left out: {_broken_files(broken)}"] if broken else [],
+        advice=advice,
     )
 
 
