@@ -15,7 +15,7 @@ def mix(images: Images, labels: Labels, params: AugmentParams) -> Batch:
     """Each picture with its partner as it was before any mixing. Masks are never interpolated.
 
     MixUp (Zhang et al. 2018): x = w x_i + (1 - w) x_j. The target keeps both masks with w; if `mixup_binary`,
-    only the heavier one (at w = 1/2 the own), which is what a blend of masks of zeros and ones is, cut at 1/2.
+    only the heavier one (at w = 1/2 the own): what a blend of masks of zeros and ones is, cut at 1/2.
     CutMix (Yun et al. 2019): the box of the picture and of its mask are the partner's.
     """
     blended_B, pasted_B = params.mixup_B < 1, _area(params.cutmix_B4) > 0
