@@ -20,30 +20,32 @@ if TYPE_CHECKING:
 Colour = tuple[int, int, int]
 
 PAPER, INK, FAINT = (255, 255, 255), (31, 35, 40), (101, 109, 118)
-MISSED, INVENTED = (255, 122, 0), (38, 110, 255)
-"""Orange and blue stay apart for the colour-blind, and on grey."""
+MISSED, INVENTED = (224, 36, 74), (38, 110, 255)
+"""Red and blue on grey stay apart for the colour-blind."""
 
 TILE = 224
 """Width of a tile of a sheet in pixels."""
 GAP = 12
+CAPTION = 36
+"""Height of a caption and of the space below it."""
 
 
 def overlay(
     picture: Picture, mask: Mask, classes: ClassMap, *, opacity: float = 0.45
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture with its classes in their colours, and a line where classes meet.
+    """The picture with its classes in their colours, and a white line where classes meet.
 
     A black class, usually the background, leaves the picture as it is; IGNORE is hatched grey.
     """
     colours, shown = _colours_of(mask, classes)
-    weight = np.where(_outlines(mask) & shown, 0.9, np.where(shown, opacity, 0.0))[..., None]
-    return _blend(to_channels(picture, 3), colours, weight)
+    tinted = _blend(to_channels(picture, 3), colours, np.where(shown, opacity, 0.0)[..., None])
+    return _blend(tinted, np.full(3, 255), np.where(_outlines(mask) & shown, 0.85, 0.0)[..., None])
 
 
 def errors(picture: Picture, truth: Mask, prediction: Mask, classes: ClassMap) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture in pale grey, wrong pixels in colour: of two classes, missed orange and invented blue.
+    """The picture in pale grey, wrong pixels in colour: of two classes, missed red and invented blue.
 
-    With more classes every wrong pixel is orange. Pixels whose truth is IGNORE are never wrong.
+    With more classes every wrong pixel is red. Pixels whose truth is IGNORE are never wrong.
     """
     grey = to_channels(to_channels(picture, 1), 3)
     pale = 128 + grey * 0.45
@@ -64,7 +66,7 @@ def _colours_of(mask: Mask, classes: ClassMap) -> tuple[UInt8[np.ndarray, "H W 3
     table = np.zeros((256, 3), np.uint8)
     table[: len(classes)] = classes.colours
     colours = table[mask]
-    unknown: Bool[np.ndarray, "H W"] = mask == IGNORE
+    unknown = np.equal(mask, IGNORE)
     diagonal = np.add.outer(np.arange(mask.shape[0]), np.arange(mask.shape[1]))[unknown]
     colours[unknown] = np.where(diagonal // _line(mask.shape, share=60) % 2, 190, 90)[:, None]
     return colours, unknown | table.any(axis=1)[mask]
@@ -96,23 +98,25 @@ def sheet(
 ) -> Image.Image:
     """Tiles of any size in a grid, each above its caption; a title on top, the legend below."""
     columns = max(1, min(columns, len(tiles)))
-    height = round(
-        TILE * float(np.clip(np.median([tile.shape[0] / tile.shape[1] for tile in tiles]), 0.4, 1.6))
-    )
     title_font, font = ImageFont.load_default(20), ImageFont.load_default(14)
     width = GAP + columns * (TILE + GAP)
     wrapped = _wrap([(name, font.getlength(name)) for name, _ in legend], width - 2 * GAP)
+    pictures = [scaled(tile, (TILE, TILE)) for tile in tiles]
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture in row) for row in rows]
     top = GAP + (36 if title else 0)
-    row_height = height + 34
-    bottom = top + -(-len(tiles) // columns) * row_height
+    bottom = top + sum(heights) + CAPTION * len(rows)
     page = Image.new("RGB", (width, bottom + 24 * len(wrapped) + (GAP if wrapped else 0)), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((GAP, GAP + 10), title, INK, title_font, anchor="lm")
-    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
-        left, upper = GAP + number % columns * (TILE + GAP), top + number // columns * row_height
-        picture = scaled(tile, (height, TILE))
-        page.paste(picture, (left + (TILE - picture.width) // 2, upper + height - picture.height))
-        draw.text((left, upper + height + 13), _shortened(caption, font, TILE), FAINT, font, anchor="lm")
+    texts = iter(captions)
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            left = GAP + column * (TILE + GAP)
+            page.paste(picture, (left + (TILE - picture.width) // 2, top + (height - picture.height) // 2))
+            caption = _shortened(next(texts), font, TILE)
+            draw.text((left + TILE // 2, top + height + 13), caption, FAINT, font, anchor="mm")
+        top += height + CAPTION
     colours = dict(legend)
     for line, names in enumerate(wrapped):
         left, middle = GAP, bottom + 24 * line + 12
@@ -212,9 +216,9 @@ def png(picture: Picture | Image.Image) -> bytes:
     return _encoded(picture, "PNG")
 
 
-def jpeg(picture: Picture | Image.Image) -> bytes:
-    """Quality 90 without colour subsampling, which would smear thin outlines."""
-    return _encoded(picture, "JPEG", quality=90, subsampling=0)
+def jpeg(picture: Picture | Image.Image, quality: int = 90) -> bytes:
+    """Without colour subsampling, which would smear thin outlines."""
+    return _encoded(picture, "JPEG", quality=quality, subsampling=0)
 
 
 def _encoded(picture: Picture | Image.Image, kind: str, **options: int) -> bytes:

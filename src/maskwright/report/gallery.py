@@ -19,8 +19,8 @@ from maskwright.progress import SILENT, Progress
 FOLDER = "gallery"
 INDEX = "gallery.json"
 PER_KIND = 4
-BOX = (420, 420)
-"""Largest height and width of a kept picture: sharp on a phone and on a desk, and 12 trios stay under 1 MB."""
+BOX = (384, 384)
+"""Largest height and width of a kept picture: sharp on a phone and on a desk, and 12 trios take about 1 MB."""
 PARTS = ("picture", "truth", "prediction")
 
 
@@ -79,7 +79,7 @@ def save_gallery(
             truth, answer = dataset.mask(items[id]), predictor(picture).mask
             drawn = (picture, *(overlay(picture, mask, dataset.classes) for mask in (truth, answer)))
             for part, pixels in zip(PARTS, drawn, strict=True):
-                write_bytes(folder / f"{number:02}-{part}.jpg", jpeg(scaled(pixels, BOX)))
+                write_bytes(folder / f"{number:02}-{part}.jpg", jpeg(scaled(pixels, BOX), quality=82))
             index.append({"kind": kind, "title": id, "score": scores[id]})
             advance(1)
     write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")

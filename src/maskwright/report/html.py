@@ -135,7 +135,7 @@ def _headline_words(split: str, scores: Scores, figure: Figure, label: str) -> l
         low, high = figure.interval.split("–")
         sentences.append(
             f"With other pictures of the same kind it would lie between {low} and {high} "
-            f"(95 % interval from resampling {drawn})."
+            f"(95\u00a0% interval from resampling {drawn})."
         )
     return sentences + [f"Note: {note}." for note in scores.advice]
 
