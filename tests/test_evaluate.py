@@ -194,7 +194,7 @@ def test_the_contract_decides_the_threshold_and_equal_is_not_greater(binary: Dat
         Brightness(),
         binary,
         contract=exactly,
-        keep=lambda item, picture, truth, prediction: masks.setdefault(item.id, prediction.mask),
+        keep=lambda item, picture, truth, prediction: masks.update({item.id: prediction.mask}),
     )
     held = 0
     for name, mask in masks.items():

@@ -115,10 +115,11 @@ def check_classes(model: tuple[str, ...], data: tuple[str, ...]) -> None:
 
 def nearest(mask_HW: Mask, size: tuple[int, int]) -> Mask:
     """A mask at another size (H, W): each pixel takes the value under its own centre."""
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, mask_HW.shape, strict=True)
-    )
-    return mask_HW[rows[:, None], columns]
+    height, width = mask_HW.shape
+    rows = (2 * np.arange(size[0]) + 1) * height // (2 * size[0])
+    columns = (2 * np.arange(size[1]) + 1) * width // (2 * size[1])
+    small: Mask = mask_HW[rows[:, None], columns]
+    return small
 
 
 def _under(contract: MetricContract, prediction: Prediction) -> Prediction:
