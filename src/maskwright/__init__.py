@@ -1,1 +1,96 @@
-"""maskwright"""
+"""maskwright makes masks: from a folder of images and masks to a trained and evaluated segmentation model.
+
+>>> import maskwright as mw
+>>> run = mw.train("unet", data="data/pets", overrides={"train.epochs": 20})
+>>> run.evaluate(split="test")["dice_image"].value
+>>> run.predictor()(image).mask
+
+`import maskwright` is cheap: torch is loaded with the first name that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maskwright.api import CrossValidation, Run, cross_validate, demo, train
+    from maskwright.config import Recipe, load_recipe
+    from maskwright.data.dataset import Dataset, open_dataset
+    from maskwright.errors import UserError
+    from maskwright.evaluate import evaluate
+    from maskwright.metrics.contract import MetricContract
+    from maskwright.metrics.scores import Scores
+    from maskwright.models import build_model
+    from maskwright.predict.predictor import Predictor
+
+    __version__: str
+
+_HOME = {
+    "CrossValidation": "maskwright.api",
+    "Dataset": "maskwright.data.dataset",
+    "MetricContract": "maskwright.metrics.contract",
+    "Predictor": "maskwright.predict.predictor",
+    "Recipe": "maskwright.config",
+    "Run": "maskwright.api",
+    "Scores": "maskwright.metrics.scores",
+    "UserError": "maskwright.errors",
+    "build_model": "maskwright.models",
+    "cross_validate": "maskwright.api",
+    "demo": "maskwright.api",
+    "evaluate": "maskwright.evaluate",
+    "load_recipe": "maskwright.config",
+    "open_dataset": "maskwright.data.dataset",
+    "train": "maskwright.api",
+}
+
+__all__ = [  # noqa: RUF022 - in the order in which a reader meets them
+    "train",
+    "cross_validate",
+    "demo",
+    "Run",
+    "CrossValidation",
+    "Predictor",
+    "build_model",
+    "evaluate",
+    "Scores",
+    "MetricContract",
+    "open_dataset",
+    "Dataset",
+    "load_recipe",
+    "Recipe",
+    "UserError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("maskwright")
+    if name not in _HOME:
+        raise AttributeError(f"module 'maskwright' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """`train` and `evaluate` are modules and public functions; `maskwright.train` is always the function.
+
+    Python binds a submodule to its package when it is first imported, which would replace the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

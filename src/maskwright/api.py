@@ -1,0 +1,452 @@
+"""What Python users call, and what the command line is thin over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+
+from maskwright.config import Recipe, flatten, load_recipe, make_recipe, recipe_names
+from maskwright.data.dataset import Dataset, Item, open_dataset
+from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions_sheet, sheet
+from maskwright.errors import RunError, UserError
+from maskwright.evaluate import evaluate
+from maskwright.files import write_bytes, write_text
+from maskwright.metrics.contract import DEFAULT, MetricContract
+from maskwright.metrics.scores import Scores, merge
+from maskwright.predict.model_folder import find_model
+from maskwright.predict.predictor import Predictor
+from maskwright.progress import SILENT, Progress
+from maskwright.report.gallery import save_gallery
+from maskwright.runfolder import RunFolder
+from maskwright.tensors import Mask, Picture, Prediction
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+RUNS = Path("runs")
+SHOWN = 8
+"""Pictures on a sheet."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run, by its folder."""
+
+    folder: RunFolder
+
+    @classmethod
+    def open(cls, path_or_name: str | Path, runs: str | Path = RUNS) -> Run:
+        """A path, or a name under `runs`. Raises RunError where it is not a run."""
+        return cls(RunFolder.open(path_or_name, Path(runs)))
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def predictor(self, device: str = "auto") -> Predictor:
+        """The best weights, ready for any picture."""
+        return Predictor.load(self.path, device)
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        data: str | Path | Dataset | None = None,
+        contract: MetricContract = DEFAULT,
+        device: str = "auto",
+        threads: int | None = None,
+        skip_broken: bool = False,
+        progress: Progress = SILENT,
+    ) -> Scores:
+        """Score the best weights on a split at the pictures' own size, and keep the scores in the run folder.
+
+        data: another data set with the same classes; None is the run's own. They are kept as `scores/SPLIT` for the
+        run's own data and the default contract, otherwise as `scores/SPLIT-DATA-CONTRACT` with their hashes.
+        """
+        dataset = self.folder.read_dataset() if data is None else _open(data, skip_broken, progress)
+        with use_threads(threads):
+            predictor = self.predictor(device)
+            scores = evaluate(
+                predictor, dataset, split=split, contract=contract, skip_broken=skip_broken, progress=progress
+            )
+            folder = self.folder.scores(_scores_name(split, dataset, predictor, scores))
+            save_gallery(folder, predictor, dataset, scores.by_image(), split=split, progress=progress)
+        scores.save(folder)
+        return scores
+
+    def scores(self, name: str = "test") -> Scores:
+        """Scores that `evaluate` kept. Raises RunError when there are none."""
+        return Scores.load(self.folder.scores(name))
+
+    def resume(
+        self,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        skip_broken: bool = False,
+        progress: Progress = SILENT,
+    ) -> Run:
+        """Go on from the last save, to the same bits as if the run had never stopped."""
+        recipe, dataset = self.folder.read_recipe(), self.folder.read_dataset(skip_broken=skip_broken)
+        return _work(
+            self,
+            recipe,
+            dataset,
+            device=device,
+            threads=threads,
+            skip_broken=skip_broken,
+            progress=progress,
+            resume=True,
+        )
+
+    def report(self) -> Path:
+        """Write report.html (one file, opens offline) and the model card anew."""
+        from maskwright.report.build import build_report
+
+        return build_report(self.folder)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """K runs `path/fold-0`, ..., and the scores of all pictures, each by the model that never saw it."""
+
+    path: Path
+    runs: tuple[Run, ...]
+    scores: Scores
+    """Also in `path/scores/out-of-fold`."""
+
+
+def train(
+    recipe: Recipe | str | Path | None = None,
+    data: str | Path | Dataset = "synthetic:shapes",
+    overrides: Mapping[str, object] | None = None,
+    name: str | None = None,
+    *,
+    runs: str | Path = RUNS,
+    init: str | Path | None = None,
+    budget: float | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> Run:
+    """Train a model and score it on the validation split; everything lies in `runs/name` afterwards.
+
+    recipe: a name of `maskwright recipes`, a file, or a Recipe; None takes the recipe named like the model.
+    overrides: recipe keys, such as {"train.epochs": 20}. init: a run or a model folder whose weights are the start.
+    budget: seconds, or text like "15m": epochs and schedule are planned to end in that time. Raises UserError, which
+    says what to do, for every mistake in recipe, data and names.
+
+    >>> run = train("unet", data="data/pets", overrides={"input.size": (256, 256)})
+    """
+    chosen, start, seconds = choose_recipe(recipe, overrides), _start(init), _seconds(budget)
+    dataset = _open(data, skip_broken, progress)
+    run = Run(_begin(chosen, dataset, Path(runs), name or new_name(chosen, dataset)))
+    return _work(
+        run,
+        chosen,
+        dataset,
+        device=device,
+        threads=threads,
+        skip_broken=skip_broken,
+        progress=progress,
+        init=start,
+        budget=seconds,
+    )
+
+
+def cross_validate(
+    recipe: Recipe | str | Path | None = None,
+    data: str | Path | Dataset = "synthetic:shapes",
+    overrides: Mapping[str, object] | None = None,
+    name: str | None = None,
+    *,
+    folds: int = 5,
+    runs: str | Path = RUNS,
+    init: str | Path | None = None,
+    budget: float | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> CrossValidation:
+    """`folds` runs `runs/name/fold-0`, ...: each picture of train and validation is judged by the one model that
+    never saw it. Groups stay together; the test split is not touched. budget is the time of all runs together; the
+    rest is as in `train`.
+    """
+    chosen, start, seconds = choose_recipe(recipe, overrides), _start(init), _seconds(budget)
+    dataset = _open(data, skip_broken, progress)
+    name = name or new_name(chosen, dataset)
+    path = Path(runs) / name
+    if path.exists():
+        raise RunError(f"{path} exists already", "choose another name")
+    finished = []
+    for number, fold in enumerate(dataset.folds(folds, chosen.seed)):
+        progress.say(f"Fold {number + 1} of {folds}")
+        run = _work(
+            Run(_begin(chosen, fold, Path(runs), f"{name}/fold-{number}")),
+            chosen,
+            fold,
+            device=device,
+            threads=threads,
+            skip_broken=skip_broken,
+            progress=progress,
+            init=start,
+            budget=None if seconds is None else seconds / folds,
+        )
+        finished.append(run)
+    scores = merge([run.scores("validation") for run in finished])
+    scores.save(path / "scores" / "out-of-fold")
+    return CrossValidation(path, tuple(finished), scores)
+
+
+def demo(
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> Run:
+    """The whole way on generated pictures: train the recipe `demo`, score it on its test split, report.
+
+    The run is `out`, or `runs/demo`; where that is taken and was not asked for, `runs/demo-2`, and so on.
+    """
+    path = Path(out) if out is not None else free_path(RUNS / "demo")
+    run = train(
+        "demo",
+        "synthetic:shapes",
+        name=path.name,
+        runs=path.parent,
+        device=device,
+        threads=threads,
+        progress=progress,
+    )
+    run.evaluate("test", device=device, threads=threads, progress=progress)
+    run.report()
+    return run
+
+
+def choose_recipe(
+    recipe: Recipe | str | Path | None, overrides: Mapping[str, object] | None = None
+) -> Recipe:
+    """The recipe with its overrides; without one, the recipe named like the model. Raises ConfigError."""
+    changes = flatten(overrides or {})
+    if isinstance(recipe, Recipe):
+        return make_recipe(flatten(recipe.model_dump()) | changes)
+    if recipe is None:
+        named = str(changes.get("model.name", "unet"))
+        recipe = named if named in recipe_names() else None
+    return load_recipe(None if recipe is None else str(recipe), changes)
+
+
+def new_name(recipe: Recipe, dataset: Dataset) -> str:
+    """Model, data and time, as in `unet-pets-20261121-1305`."""
+    return f"{recipe.model.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or with the first number behind it that is not taken."""
+    number, free = 2, path
+    while free.exists():
+        number, free = number + 1, path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def contact_sheet(dataset: Dataset, pictures: int = 24) -> Image:
+    """Pictures with their masks from all over the data set, at most `pictures`."""
+    items = [item for item in dataset.items if item.mask is not None] or dataset.items
+    chosen = items[:: max(1, len(items) // pictures)][:pictures]
+    tiles = []
+    for item in chosen:
+        picture = dataset.image(item, 3)
+        tiles.append(picture if item.mask is None else overlay(picture, dataset.mask(item), dataset.classes))
+    captions = [f"{item.id} ({item.split})" for item in chosen]
+    return sheet(tiles, captions, columns=6, title=dataset.name, legend=class_legend(dataset.classes))
+
+
+def augmented_sheet(
+    recipe: Recipe | str | Path,
+    data: str | Path | Dataset,
+    *,
+    pictures: int = 12,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> Image:
+    """The first training pictures of epoch 1 and their masks, as the recipe augments them at full strength."""
+    import numpy as np
+
+    from maskwright.data.store import prepare
+    from maskwright.train.begin import assemble
+    from maskwright.train.device import make_accelerator
+    from maskwright.train.step import epoch_order, load_batch
+
+    chosen, dataset = choose_recipe(recipe), _open(data, skip_broken, progress)
+    store = prepare(dataset, chosen.input, skip_broken=skip_broken, progress=progress)
+    machinery, _ = assemble(chosen, dataset, store, make_accelerator("cpu", "fp32"))
+    rows, copies = epoch_order(store.rows("train"), chosen.augment.copies, 0, chosen.seed)
+    batch = load_batch(machinery, np.asarray(rows[:pictures]), np.asarray(copies[:pictures]), 0, 1.0)
+    return batch_sheet(batch, dataset.classes, title=f"Augmented by {recipe}")
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One line of `maskwright runs`; None where the run has not come so far."""
+
+    name: str
+    model: str
+    data: str
+    epochs: int
+    minutes: float
+    validation_dice: float | None
+    test_dice: float | None
+
+
+def list_runs(runs: str | Path = RUNS) -> list[RunLine]:
+    """The runs in a folder and the folds within them, oldest first; folders that are no runs are left out."""
+    recipes = [*Path(runs).glob("*/recipe.yaml"), *Path(runs).glob("*/fold-*/recipe.yaml")]
+    lines = []
+    for file in sorted(recipes, key=lambda file: (file.stat().st_mtime, str(file))):
+        run = Run(RunFolder(file.parent))
+        try:
+            rows, model = run.folder.read_metrics(), run.folder.read_recipe().model.name
+        except (UserError, ValueError):
+            continue
+        lines.append(
+            RunLine(
+                name=str(file.parent.relative_to(runs)),
+                model=model,
+                data=_data_name(run),
+                epochs=len(rows),
+                minutes=round(rows[-1]["seconds"] / 60, 1) if rows else 0.0,
+                validation_dice=_dice(run, "validation"),
+                test_dice=_dice(run, "test"),
+            )
+        )
+    return lines
+
+
+def _data_name(run: Run) -> str:
+    """From dataset.yaml alone: the pictures need not be there any more."""
+    try:
+        said = yaml.safe_load(run.folder.dataset_file.read_text(encoding="utf-8"))
+        return Path(str(said["path"])).name
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ""
+
+
+def _dice(run: Run, split: str) -> float | None:
+    try:
+        return run.scores(split)["dice_image"].value
+    except RunError:
+        return None
+
+
+def _open(data: str | Path | Dataset, skip_broken: bool, progress: Progress) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    return open_dataset(data, skip_broken=skip_broken, progress=progress)
+
+
+def _start(init: str | Path | None) -> Path | None:
+    return None if init is None else find_model(init)
+
+
+def _seconds(budget: float | str | None) -> float | None:
+    from maskwright.train.budget import parse_budget
+
+    return parse_budget(budget) if isinstance(budget, str) else budget
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Torch works with `count` CPU threads within; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _scores_name(split: str, dataset: Dataset, predictor: Predictor, scores: Scores) -> str:
+    own = dataset.fingerprint() == predictor.spec.fingerprint
+    if own and scores.contract == DEFAULT.resolved(len(dataset.classes)):
+        return split
+    return f"{split}-{dataset.fingerprint()}-{scores.contract.hash}"
+
+
+def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder:
+    """A new run folder that says what will be trained on what."""
+    folder = RunFolder.create(runs, name)
+    write_text(folder.recipe_file, recipe.to_yaml())
+    write_text(folder.dataset_file, dataset.to_yaml())
+    return folder
+
+
+def _work(
+    run: Run,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    device: str,
+    threads: int | None,
+    skip_broken: bool,
+    progress: Progress,
+    init: Path | None = None,
+    budget: float | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train, then leave behind what a person wants to see: validation scores, predictions, card, report."""
+    from maskwright.train.loop import train as train_loop
+
+    for advice in dataset.advice:
+        progress.say(f"Note: {advice}")
+    with use_threads(threads):
+        train_loop(
+            recipe,
+            dataset,
+            run.folder,
+            device=device,
+            init=init,
+            budget=budget,
+            resume=resume,
+            skip_broken=skip_broken,
+            progress=progress,
+        )
+        _judge(run, dataset, device, skip_broken, progress)
+    run.report()
+    return run
+
+
+def _judge(run: Run, dataset: Dataset, device: str, skip_broken: bool, progress: Progress) -> None:
+    """Validation scores at native size, and predictions.png with pictures from all over that split."""
+    items = dataset.split("validation")
+    shown = {item.id for item in items[:: max(1, len(items) // SHOWN)][:SHOWN]}
+    kept: dict[str, tuple[Picture, Mask, Mask]] = {}
+
+    def keep(item: Item, picture: Picture, truth: Mask, prediction: Prediction) -> None:
+        if item.id in shown:
+            kept[item.id] = (picture, truth, prediction.mask)
+
+    predictor, folder = run.predictor(device), run.folder.scores("validation")
+    scores = evaluate(
+        predictor, dataset, split="validation", skip_broken=skip_broken, progress=progress, keep=keep
+    )
+    save_gallery(folder, predictor, dataset, scores.by_image(), split="validation", progress=progress)
+    scores.save(folder)
+    pictures, truths, masks = zip(*kept.values(), strict=True)
+    drawn = predictions_sheet(
+        pictures, truths, masks, dataset.classes, list(kept), title=f"{run.name}: validation"
+    )
+    write_bytes(run.path / "predictions.png", png(drawn))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwright.cli.answer import Answer
+from maskwright.cli.options import Device, RunName, SkipBroken, Threads
+from maskwright.cli.scores import scores_text
+from maskwright.cli.terminal import terminal
+
+
+def evaluate(
+    run: RunName,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Another data set; the run's own without it.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="train, validation or test.")] = "test",
+    contract: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A metric contract as YAML; the default without it.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_broken: SkipBroken = False,
+) -> Answer:
+    """Score a run on a split of a data set.
+
+    Predicts every picture at its own size and compares with the original masks: scores with intervals, per picture
+    and per class, in the run folder."""
+    from maskwright.api import Run
+    from maskwright.metrics.contract import DEFAULT, read_contract
+
+    opened = Run.open(run)
+    scores = opened.evaluate(
+        split,
+        data=data,
+        contract=DEFAULT if contract is None else read_contract(contract),
+        device=device,
+        threads=threads,
+        skip_broken=skip_broken,
+        progress=terminal(),
+    )
+    opened.report()
+    return Answer(scores.summary(), scores_text(scores, f"{opened.name}: {split}"))

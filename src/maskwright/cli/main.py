@@ -1,0 +1,140 @@
+"""The entry point: words in, one answer or one error line out, an exit code.
+
+Nothing heavy is imported here; each verb imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from maskwright.cli import cache as cache_verb
+from maskwright.cli import data as data_verbs
+from maskwright.cli import demo as demo_verb
+from maskwright.cli import env as env_verb
+from maskwright.cli import evaluate as evaluate_verb
+from maskwright.cli import models as models_verb
+from maskwright.cli import predict as predict_verb
+from maskwright.cli import recipes as recipes_verb
+from maskwright.cli import report as report_verb
+from maskwright.cli import runs as runs_verb
+from maskwright.cli import show as show_verb
+from maskwright.cli import train as train_verb
+from maskwright.cli.advice import usage_line
+from maskwright.cli.answer import Answer, Stopped, say_error
+from maskwright.errors import UserError
+
+DONE, MISTAKE, FAULT, STOPPED = 0, 2, 70, 130
+"""Exit codes beside 1, which a verb returns for a finding. 70 is a fault of ours (EX_SOFTWARE)."""
+
+EVERYWHERE = "Everywhere: --json prints one JSON document on stdout, --debug shows the traceback of an error."
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,  # importing rich for the help alone would take a tenth of a second
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From a folder of images and masks to a trained, evaluated segmentation model.",
+    epilog=f"Start with: maskwright demo\n\n{EVERYWHERE}",
+)
+data_app = typer.Typer(rich_markup_mode=None, help="Look at a data set, or decode it ahead of training.")
+
+
+def _add(group: typer.Typer, name: str, function: Any, *examples: str) -> None:
+    lines = "\n".join(f"  {example}" for example in examples)
+    group.command(name, epilog=f"\b\nFor example:\n{lines}\n\n{EVERYWHERE}")(function)
+
+
+_add(app, "demo", demo_verb.demo, "maskwright demo")
+_add(
+    data_app,
+    "show",
+    data_verbs.show,
+    "maskwright data show data/pets",
+    "maskwright data show synthetic:shapes --augmented resnet34-unet --out batch.png",
+)
+_add(data_app, "prepare", data_verbs.prepare, "maskwright data prepare data/pets --size 128,128")
+app.add_typer(data_app, name="data")
+_add(
+    app,
+    "train",
+    train_verb.train,
+    "maskwright train --data data/pets --recipe resnet34-unet --budget 20m --name pets",
+    "maskwright train --data data/camvid --size 180,240 model.width=16 augment.rotate=10",
+    "maskwright train --resume pets",
+)
+_add(app, "evaluate", evaluate_verb.evaluate, "maskwright evaluate pets --split test")
+_add(
+    app,
+    "predict",
+    predict_verb.predict,
+    "maskwright predict pets photos/ --out masks/",
+    "maskwright predict runs/pets/model cat.jpg --out masks/ --save mask,overlay",
+)
+_add(app, "report", report_verb.report, "maskwright report pets")
+_add(app, "show", show_verb.show, "maskwright show pets")
+_add(app, "runs", runs_verb.runs, "maskwright runs")
+_add(app, "recipes", recipes_verb.recipes, "maskwright recipes", "maskwright recipes unet > mine.yaml")
+_add(app, "models", models_verb.models, "maskwright models --size 128,128")
+_add(app, "env", env_verb.env, "maskwright env --json")
+_add(app, "cache", cache_verb.cache, "maskwright cache", "maskwright cache clean")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from maskwright import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code and never raises for a mistake of the user's."""
+    given = list(sys.argv[1:] if words is None else words)
+    flags = {"--json", "--debug"}.intersection(given)
+    given = [word for word in given if word not in flags] or ["--help"]
+    as_json = "--json" in flags
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            answer = app(args=given, prog_name="maskwright", standalone_mode=False)
+        if isinstance(answer, Answer):
+            answer.print(as_json=as_json, stream=sys.stdout)
+            return answer.code
+        if answer == STOPPED:
+            say_error("stopped")
+        return int(answer or DONE)
+    except BrokenPipeError:
+        sys.stdout = None  # `| head` has enough; flushing at exit would complain
+        return DONE
+    except Exception as error:
+        code, line = _explain(error)
+        if "--debug" in flags or code == FAULT:
+            traceback.print_exc()
+        say_error(line)
+        return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """The exit code and the line for the person at the keyboard."""
+    if isinstance(error, UserError):
+        return MISTAKE, str(error)
+    if isinstance(error, Stopped | typer.Abort):
+        return STOPPED, str(error) or "stopped"
+    if hasattr(error, "format_message"):  # Typer's own errors, wherever this version of it keeps them
+        return MISTAKE, usage_line(error)
+    if isinstance(error, OSError):
+        return MISTAKE, f"{error.filename or 'the system'}: {error.strerror or error}; --debug shows where"
+    return FAULT, f"this is a fault of maskwright ({error!r}); please report it with the lines above"

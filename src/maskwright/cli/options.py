@@ -1,0 +1,32 @@
+"""Arguments that several verbs share, and the short forms of recipe keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder whose layout is recognised, a dataset.yaml, an .npz, synthetic:terrain or synthetic:shapes.",
+    ),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="CPU threads; all cores without it.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that cannot be read.")]
+
+SHORT: dict[str, str] = {
+    "--model": "model.name",
+    "--epochs": "train.epochs",
+    "--batch": "train.batch",
+    "--lr": "optim.learning_rate",
+    "--size": "input.size",
+    "--seed": "seed",
+    "--loss": "loss.terms",
+    "--patience": "train.patience",
+    "--workers": "train.workers",
+}
+"""Options of `train` that stand for a recipe key."""

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from maskwright.cli.answer import Answer, Stopped
+from maskwright.cli.options import SHORT, Device, SkipBroken, Threads
+from maskwright.cli.scores import scores_text
+from maskwright.cli.terminal import terminal
+
+if TYPE_CHECKING:
+    from maskwright.api import CrossValidation, Run
+    from maskwright.progress import Progress
+
+
+class Common(TypedDict):
+    """What every way of training takes."""
+
+    device: str
+    threads: int | None
+    skip_broken: bool
+    progress: Progress
+
+
+def train(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[section.key=value]...", help="Recipe keys, such as augment.rotate=15."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="A folder, dataset.yaml, .npz or synthetic:NAME.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="NAME_OR_FILE", help="See `maskwright recipes`; the model's own without it."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="N", help="The run folder is runs/N.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Start from these weights.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(metavar="K", min=2, help="Cross-validate: K runs.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Plan epochs and schedule for 15m, 90s, 1h30m.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="model.name; see `maskwright models`.")
+    ] = None,
+    epochs: Annotated[str | None, typer.Option(metavar="N", help="train.epochs")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="N", help="train.batch; a number or auto")] = None,
+    lr: Annotated[str | None, typer.Option(metavar="RATE", help="optim.learning_rate")] = None,
+    size: Annotated[str | None, typer.Option(metavar="H,W", help="input.size, height first")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="seed")] = None,
+    loss: Annotated[
+        str | None, typer.Option(metavar="TERMS", help='loss.terms, such as "bce + dice"')
+    ] = None,
+    patience: Annotated[str | None, typer.Option(metavar="N", help="train.patience, in epochs")] = None,
+    workers: Annotated[str | None, typer.Option(metavar="N", help="train.workers")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    skip_broken: SkipBroken = False,
+) -> Answer:
+    """Train a model; everything goes into a run folder.
+
+    That is weights, curves, validation scores, pictures and a report. Any recipe key can be set as a word:
+    section.key=value. Ctrl-C saves; --resume goes on.
+    """
+    from maskwright.api import Run, choose_recipe, cross_validate, new_name
+    from maskwright.api import train as train_run
+    from maskwright.config import parse_overrides
+    from maskwright.data.dataset import open_dataset
+    from maskwright.errors import ConfigError
+
+    values = (model, epochs, batch, lr, size, seed, loss, patience, workers)
+    short = {option: value for option, value in zip(SHORT, values, strict=True) if value is not None}
+    pairs = [f"{SHORT[option]}={value}" for option, value in short.items()]
+    overrides = parse_overrides([*pairs, *(words or [])])
+    common = Common(device=device, threads=threads, skip_broken=skip_broken, progress=terminal())
+    if resume is not None:
+        taken = {"--data": data, "--recipe": recipe, "--name": name, "--init": init, "--folds": folds}
+        given = [option for option, value in (taken | {"--budget": budget}).items() if value is not None]
+        if given or overrides or dry_run:
+            word = (*given, *overrides, "--dry-run")[0]
+            raise ConfigError(f"{word} cannot go with --resume, which takes all from the run", "leave it out")
+        with _stoppable(resume):
+            return _trained(Run.open(resume).resume(**common))
+    chosen = choose_recipe(recipe, overrides)
+    if dry_run:
+        return Answer(chosen.model_dump(mode="json"), chosen.to_yaml().rstrip())
+    if data is None:
+        raise ConfigError("train needs --data DATA", "a folder, a dataset.yaml, an .npz or synthetic:shapes")
+    dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
+    name = name or new_name(chosen, dataset)
+    if folds is not None:
+        with _stoppable(name):
+            result = cross_validate(
+                chosen, dataset, name=name, folds=folds, init=init, budget=budget, **common
+            )
+        return _cross_validated(result)
+    with _stoppable(name):
+        return _trained(train_run(chosen, dataset, name=name, init=init, budget=budget, **common))
+
+
+@contextmanager
+def _stoppable(name: str) -> Iterator[None]:
+    """Ctrl-C ends with the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; go on with `maskwright train --resume {name}`") from None
+
+
+def _trained(run: Run) -> Answer:
+    from rich.console import Group
+
+    scores = run.scores("validation")
+    text = Group(
+        scores_text(scores, f"{run.name}: validation"),
+        f"The run lies in {run.path}: report.html, predictions.png, model/",
+        f"Next: maskwright evaluate {run.path} --split test",
+    )
+    return Answer({"run": run.path, "scores": scores.summary()}, text)
+
+
+def _cross_validated(result: CrossValidation) -> Answer:
+    from rich.console import Group
+
+    text = Group(
+        scores_text(result.scores, f"{result.path.name}: every picture by the model that never saw it"),
+        f"The runs lie in {result.path}",
+    )
+    return Answer(
+        {"path": result.path, "runs": [run.path for run in result.runs], "scores": result.scores.summary()},
+        text,
+    )
