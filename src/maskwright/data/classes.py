@@ -198,7 +198,9 @@ class ClassMap:
         worst = int(values[missing][counts[missing].argmax()])
         shown = f"#{worst:06x}" if self.coloured else str(worst)
         listed = list(self.to_values())
-        identity = list(self.values) == list(range(len(self)))
+        identity = {key: name for key, name in self.values.items() if name != IGNORE} == {
+            number: number for number in range(len(self))
+        }
         end = f"the classes end at {len(self) - 1}" if identity else f"values lists {_few(listed)}"
         if identity and len(self) == 2 and {int(value) for value in values} <= {0, 255}:
             advice = f"did you mean values: {{0: {self.names[0]}, 255: {self.names[1]}}}?"
@@ -228,8 +230,8 @@ def class_map(
             raise ConfigError(f"values maps {key} to {name!r}", f"known are: {', '.join(ids)}")
         if key == "*":
             other = ids[name]
-        elif isinstance(key, int):
-            table[key] = ids[name]
+        elif isinstance(key, int) or key.isdecimal():
+            table[int(key)] = ids[name]
         else:
             try:
                 table[parse_colour(key)] = ids[name]

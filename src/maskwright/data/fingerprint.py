@@ -88,7 +88,9 @@ def _hash_file(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check that it is there and readable") from error
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "check that it is there and readable"
+        ) from error
 
 
 def _stamp(path: Path) -> Stamp | None:
