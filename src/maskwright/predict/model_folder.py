@@ -1,7 +1,7 @@
 """The model folder: weights as safetensors, and config.json with everything else that a prediction needs.
 
-It may come from a stranger: nothing in it is unpickled, and nothing large is built before its config has been
-held against the weights that are really there.
+It may come from a stranger: nothing in it is unpickled, and the config can ask for a network of some gigabytes at
+most.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FORMAT = 1
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LARGEST_CONFIG = 1 << 20
-LARGEST_SIDE = 16384
-LARGEST_FILTER = 1 << 16
+LARGEST_SIDE = 1 << 14
+MOST_FILTERS = 1 << 12
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -63,8 +63,8 @@ class ModelSpec(Part):
             raise ValueError(f"{len(self.deviation)} deviations for {len(self.mean)} means")
         if max(self.input.size) > LARGEST_SIDE:
             raise ValueError(f"input.size is over {LARGEST_SIDE}")
-        if self.model.width << self.model.depth > LARGEST_FILTER:
-            raise ValueError(f"more than {LARGEST_FILTER} filters in a layer")
+        if self.model.width << self.model.depth > MOST_FILTERS:
+            raise ValueError(f"more than {MOST_FILTERS} filters in a layer")
         return self
 
     @property
@@ -140,40 +140,41 @@ def load_spec(folder: Path) -> ModelSpec:
 
 def load_model(folder: Path) -> tuple[ModelSpec, nn.Module]:
     """The spec and the trained network: CPU, float32, eval mode. Raises RunError that names the file."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     spec, path = load_spec(folder), folder / WEIGHTS
-    _check_header(spec, path)
-    network = build_from_spec(spec)
-    network.load_state_dict(load_file(path))
-    return spec, network.float().eval()
-
-
-def _check_header(spec: ModelSpec, path: Path) -> None:
-    """Names and shapes of the file are the network's, before memory is taken for either. Raises RunError."""
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise RunError(f"{path} is missing", "copy the whole model folder")
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is damaged or cut short: {error}", "copy it again") from error
     try:
-        with torch.device("meta"):
-            wanted = {name: tuple(value.shape) for name, value in build_from_spec(spec).state_dict().items()}
+        network = build_from_spec(spec)
     except UserError as error:
-        raise RunError(f"{path.parent / CONFIG}: {error.problem}", error.hint) from error
-    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise RunError(f"{folder / CONFIG}: {error.problem}", error.hint) from error
+    _check_fit(network.state_dict(), weights, spec, path)
+    network.load_state_dict(weights)
+    return spec, network.float().eval()
+
+
+def _check_fit(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], spec: ModelSpec, path: Path
+) -> None:
+    """Raises RunError with the first tensor that differs in name or shape."""
+    wrong = sorted(
+        name for name in wanted.keys() | found.keys() if _shape(wanted, name) != _shape(found, name)
+    )
     if wrong:
-        name = wrong[0]
         raise RunError(
-            f"{path} does not fit its {CONFIG}: {name} is {_shape(found.get(name))} "
-            f"where {spec.model.name} has {_shape(wanted.get(name))} ({len(wrong)} such tensors)",
+            f"{path} does not fit its {CONFIG}: {wrong[0]} is {_shape(found, wrong[0])} "
+            f"where {spec.model.name} has {_shape(wanted, wrong[0])} ({len(wrong)} such tensors)",
             "weights and config.json must come from the same model",
         )
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
+    if name not in tensors:
+        return "missing"
+    return " x ".join(map(str, tensors[name].shape)) or "a number"

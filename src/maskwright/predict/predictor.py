@@ -94,7 +94,7 @@ class Predictor:
         """
         picture = self.picture(image)
         height, width = picture.shape[:2]
-        pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(self.device)
+        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).to(self.device)
         images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
         with _exact():
             logits = self.network(self.preprocess(images)).float()
