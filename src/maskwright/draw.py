@@ -69,7 +69,7 @@ def _colours_of(mask: Mask, classes: ClassMap) -> tuple[UInt8[np.ndarray, "H W 3
     unknown = np.equal(mask, IGNORE)
     diagonal = np.add.outer(np.arange(mask.shape[0]), np.arange(mask.shape[1]))[unknown]
     colours[unknown] = np.where(diagonal // _line(mask.shape, share=60) % 2, 190, 90)[:, None]
-    return colours, unknown | table.any(axis=1)[mask]
+    return colours, colours.max(axis=2) > 0
 
 
 def _outlines(mask: Mask) -> Bool[np.ndarray, "H W"]:

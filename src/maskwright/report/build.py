@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from maskwright.errors import RunError
+from maskwright.errors import RunError, UserError
 from maskwright.files import write_text
 from maskwright.metrics.scores import Scores
 from maskwright.predict.model_folder import load_spec
@@ -33,7 +35,7 @@ def read_card(run: RunFolder) -> str:
         name=run.name,
         scores=_scores(run),
         recipe=run.read_recipe(),
-        dataset=_dataset_facts(run.dataset_file).get("name", ""),
+        dataset=_dataset_facts(run)["name"],
     )
 
 
@@ -44,7 +46,7 @@ def read_report_input(run: RunFolder) -> ReportInput:
     return ReportInput(
         name=run.name,
         recipe=run.read_recipe(),
-        dataset=_dataset_facts(run.dataset_file),
+        dataset=_dataset_facts(run),
         classes=list(zip(spec.classes, spec.colours, strict=True)),
         metrics=run.read_metrics(),
         best_epoch=spec.epoch,
@@ -61,14 +63,38 @@ def _scores(run: RunFolder) -> Mapping[str, Scores]:
     return {name: Scores.load(run.scores(name)) for name in [*first, *sorted(names.difference(first))]}
 
 
-def _dataset_facts(dataset_file: Path) -> dict[str, str]:
-    """What of dataset.yaml can be said in a line."""
+def _dataset_facts(run: RunFolder) -> dict[str, str]:
+    """What the model learnt from, in lines. Counts need the data; without them, dataset.yaml has to do."""
+    said = _read_yaml(run.dataset_file)
+    facts = {"name": Path(str(said.get("path", run.name))).name, "format": str(said.get("format", "unknown"))}
     try:
-        said = yaml.safe_load(dataset_file.read_text(encoding="utf-8"))
+        dataset = run.read_dataset()
+    except UserError:
+        facts["pictures"] = "not on this machine any more"
+    else:
+        facts["name"] = dataset.name
+        splits = Counter(item.split for item in dataset.items)
+        facts |= {split: f"{count:,} pictures" for split, count in splits.items()}
+        if dataset.grouped:
+            facts["groups"] = f"{len({item.group for item in dataset.items}):,}"
+    values, validation = said.get("values"), said.get("validation")
+    if isinstance(values, dict):
+        facts["mask values"] = ", ".join(f"{raw} → {name}" for raw, name in values.items())
+    if isinstance(validation, dict) and validation.get("fraction"):
+        facts["validation drawn"] = f"{validation['fraction']:.0%} of {validation.get('from', 'train')}"
+    if excluded := said.get("exclude"):
+        facts["excluded"] = f"{len(excluded)} pictures"
+    return facts | {"fingerprint": str(said.get("fingerprint", ""))}
+
+
+def _read_yaml(file: Path) -> Mapping[str, Any]:
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"{dataset_file} cannot be read", "every run folder holds one") from error
-    lines = said.items() if isinstance(said, dict) else ()
-    return {str(key): str(value) for key, value in lines if isinstance(value, str | int | float)}
+        raise RunError(f"{file} cannot be read", "every run folder holds one") from error
+    if not isinstance(said, dict):
+        raise RunError(f"{file} is no mapping", "every run folder holds one")
+    return said
 
 
 def _versions() -> dict[str, str]:
