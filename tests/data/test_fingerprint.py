@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,29 @@ def test_broken_files_are_told_and_not_remembered(tmp_path: Path) -> None:
     assert sorted(find.asked) == ["a.txt", "b.txt", "b.txt"]
 
 
+def test_an_interruption_keeps_what_was_found_out(tmp_path: Path) -> None:
+    paths = [_write(tmp_path / f"{row}", str(row)) for row in range(400)]
+
+    class Interrupting(Silent):
+        @contextmanager
+        def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                if done == 20:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        recall("text", paths, Counting(), progress=Interrupting())
+    find = Counting()
+    recall("text", paths, find)
+    assert len(find.asked) == 380
+
+
 def test_many_paths(tmp_path: Path) -> None:
     paths = [_write(tmp_path / f"{row}", str(row)) for row in range(1203)]
     find = Counting()
@@ -111,9 +136,10 @@ def test_progress_hears_of_every_new_file(tmp_path: Path) -> None:
     said: list[tuple[str, int]] = []
 
     class Listening(Silent):
-        def task(self, what: str, total: int):  # type: ignore[no-untyped-def]
+        @contextmanager
+        def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
             said.append((what, total))
-            return super().task(what, total)
+            yield lambda _: None
 
     paths = [_write(tmp_path / name, name) for name in "ab"]
     for _ in range(2):

@@ -57,11 +57,15 @@ def recall(
 
     fresh: dict[Path, object] = {}
     if missing:
-        with progress.task(what, len(missing)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-            for path, fact in zip(missing, pool.map(attempt, missing), strict=True):
-                fresh[path] = fact
-                advance(1)
-        _write(kind, fresh, stamps)
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
+            with progress.task(what, len(missing)) as advance:
+                for path, fact in zip(missing, pool.map(attempt, missing), strict=True):
+                    fresh[path] = fact
+                    advance(1)
+        finally:  # whoever interrupts does not wait for the rest, and keeps what was found out
+            pool.shutdown(cancel_futures=True)
+            _write(kind, fresh, stamps)
     return [known[path] if path in known else fresh[path] for path in paths]
 
 

@@ -30,6 +30,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".
 """What a picture or a mask may end with when a folder is searched."""
 
 _ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap height and width."""
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _SIXTEEN = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _IGNORE_COLOUR = (224, 224, 192)
@@ -165,11 +167,8 @@ def read_mask(path: Path, *, colours: bool = False) -> Raw:
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) after EXIF, without decoding the pixels."""
     with _opened(path) as image:
-        turned = image.format != "TIFF" and _orientation(image, path) in (
-            5,
-            6,
-            7,
-            8,
+        turned = (
+            image.format != "TIFF" and _orientation(image, path) in _SIDEWAYS
         )  # Pillow turns a TIFF itself
         return (image.width, image.height) if turned else (image.height, image.width)
 

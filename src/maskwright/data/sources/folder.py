@@ -132,7 +132,8 @@ def listing(root: Path, template: str, without: Collection[Path] = ()) -> dict[s
     Raises DataError when two files (a.jpg, a.png) have the same id.
     """
     found: dict[str, Path] = {}
-    for name, path in _fitting(root, template):
+    for name, file in _fitting(root, template):
+        path = Path(file)
         if path in without:
             continue
         if name in found:
@@ -144,7 +145,8 @@ def listing(root: Path, template: str, without: Collection[Path] = ()) -> dict[s
     return dict(sorted(found.items()))
 
 
-def _fitting(root: Path, template: str) -> Iterator[tuple[str, Path]]:
+def _fitting(root: Path, template: str) -> Iterator[tuple[str, str]]:
+    """Id and path of every file, unsorted."""
     before, _, after = template.partition("{id}")
     endings = r"\.(?i:" + "|".join(ending[1:] for ending in ENDINGS) + ")"
     tail = re.escape(after.removesuffix(".*")).replace(r"\{id\}", "(?P=id)")
@@ -159,7 +161,7 @@ def _fitting(root: Path, template: str) -> Iterator[tuple[str, Path]]:
         for file in files:
             match = pattern.fullmatch(f"{place}/{file}" if place else file)
             if match is not None and not file.startswith("."):
-                yield match["id"], Path(folder, file)
+                yield match["id"], os.path.join(folder, file)
 
 
 def _by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: list[Pair]) -> list[Pair]:
@@ -226,7 +228,7 @@ def _split_folders(base: Path) -> list[str]:
     if not base.is_dir():
         return []
     order = list(SPLIT_FOLDERS)
-    names = [entry.name for entry in base.iterdir() if entry.is_dir() and entry.name.lower() in order]
+    names = [entry.name for entry in base.iterdir() if entry.name.lower() in order and entry.is_dir()]
     return sorted(names, key=lambda name: order.index(name.lower()))
 
 
