@@ -11,7 +11,7 @@ endef
 
 help:
 	@echo "make demo       train, judge and draw on generated pictures (minutes)"
-	@echo "make test       lint-free tests, without the long ones"
+	@echo "make test       the tests, without the long ones"
 	@echo "make test-all   every test"
 	@echo "make lint types bench docs clean env constraints"
 
@@ -44,7 +44,7 @@ bench: env
 	$(call work,for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done)
 
 docs: env
-	$(call work,$(BIN)/mkdocs build --quiet --strict)
+	$(call work,NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict)
 
 # After a change of the dependencies in pyproject.toml.
 constraints: env

@@ -1,0 +1,232 @@
+"""The verbs on a small real run: what they print, what they leave behind, what they return."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskwright.cli.main import main
+
+SMALL = ["--size=32", "--epochs=2", "--batch=4", "model.width=4", "model.depth=1", "train.precision=fp32"]
+
+
+def write_circles(root: Path, count: int = 16, *, seed: int = 0) -> Path:
+    """Bright discs on dark ground, 40 x 48, masks 0 and 1; every fourth picture is a test picture."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:40, :48]
+    for number in range(count):
+        split = "test" if number % 4 == 3 else "train"
+        row, column, radius = random.uniform(12, 28), random.uniform(12, 36), random.uniform(6, 12)
+        mask = ((rows - row) ** 2 + (columns - column) ** 2 < radius**2).astype(np.uint8)
+        noise = random.integers(0, 40, (40, 48, 3))
+        picture = (noise + 150 * mask[..., None]).astype(np.uint8)
+        for kind, array in (("images", picture), ("masks", mask)):
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / split / kind / f"{number:02}.png")
+    (root / "dataset.yaml").write_text("classes: [ground, disc]\nvalues: {0: ground, 1: disc}\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with data `circles` and a trained run `first`."""
+    folder = tmp_path_factory.mktemp("workshop")
+    write_circles(folder / "circles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MASKWRIGHT_CACHE", str(folder / "cache"))
+        assert main(["train", "--data", "circles", "--name", "first", *SMALL]) == 0
+        yield folder
+
+
+@pytest.fixture
+def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(workshop)
+    monkeypatch.setenv("MASKWRIGHT_CACHE", str(workshop / "cache"))
+    return workshop
+
+
+def test_train_leaves_what_the_interface_promises(here: Path) -> None:
+    run = here / "runs" / "first"
+    for name in (
+        "recipe.yaml",
+        "dataset.yaml",
+        "metrics.csv",
+        "batch.png",
+        "predictions.png",
+        "report.html",
+        "log.txt",
+        "model/model.safetensors",
+        "model/config.json",
+        "model/README.md",
+        "scores/validation/scores.json",
+        "scores/validation/per_image.csv",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    assert list(run.glob("events.out.tfevents.*"))
+    assert (run / "checkpoints" / "last").is_dir()
+    header, *rows = (run / "metrics.csv").read_text().splitlines()
+    promised = (
+        "epoch,step,seconds,images_per_second,train_loss,val_loss,val_dice_image,val_miou,learning_rate"
+    )
+    assert header.startswith(promised)
+    assert len(rows) == 2
+
+
+def test_evaluate_prints_what_it_saved(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "first", "--split", "test", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((here / "runs/first/scores/test/scores.json").read_text())
+    assert printed["n_images"] == 4
+    assert 0 <= printed["metrics"]["dice_image"]["value"] <= 1
+    assert main(["evaluate", "runs/first"]) == 0
+    out = capsys.readouterr().out
+    assert f"{printed['metrics']['dice_image']['value']:.4f}" in out
+    assert "disc" in out
+
+
+def test_scores_of_other_data_or_another_contract_get_their_own_folder(here: Path) -> None:
+    write_circles(here / "others", seed=1)
+    (here / "strict.yaml").write_text("empty: one\n")
+    scores = here / "runs" / "first" / "scores"
+    before = set(scores.iterdir())
+    assert main(["evaluate", "first", "--data", "others"]) == 0
+    (other,) = set(scores.iterdir()) - before
+    assert other.name.startswith("test-")
+    assert main(["evaluate", "first", "--split", "validation", "--contract", "strict.yaml"]) == 0
+    (strict,) = set(scores.iterdir()) - before - {other}
+    assert strict.name.startswith("validation-")
+    contract = json.loads((strict / "scores.json").read_text())["contract_hash"]
+    assert strict.name.endswith(contract)
+    for folder in (other, strict):
+        shutil.rmtree(folder)
+
+
+def test_predict_writes_masks_of_the_pictures_size_and_reports_broken_files(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(here / "circles/test/images/03.png", photos / "a.png")
+    Image.new("RGB", (31, 17), (90, 90, 90)).save(photos / "b.jpg")
+    (photos / "c.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    words = ["predict", "first", str(photos), "--out", str(tmp_path / "out"), "--save", "mask,overlay"]
+    assert main([*words, "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert [Path(entry["input"]).name for entry in answer["done"]] == ["a.png", "b.jpg"]
+    assert "c.jpg" in answer["failed"][0]["error"]
+    with Image.open(tmp_path / "out" / "b.png") as mask:
+        assert mask.size == (31, 17)
+        assert mask.mode == "P"
+        assert set(np.unique(np.asarray(mask))) <= {0, 1}
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "2 of 3 pictures done" in out
+    assert "c.jpg" in out
+
+
+def test_predict_refuses_an_unknown_kind(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", "first", "circles/test/images", "--out", "no", "--save", "masks"]
+    assert main(words) == 2
+    assert "mask" in capsys.readouterr().err
+    assert not (here / "no").exists()
+
+
+def test_show_and_runs_and_report(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for named in ("first", "runs/first", "runs/first/model"):
+        assert main(["show", named]) == 0
+        assert "disc" in capsys.readouterr().out
+    assert main(["show", "first", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["spec"]["classes"] == ["ground", "disc"]
+    assert "validation" in shown["scores"]
+    assert main(["runs", "--json"]) == 0
+    (line,) = [run for run in json.loads(capsys.readouterr().out)["runs"] if run["name"] == "first"]
+    assert (line["model"], line["data"], line["epochs"]) == ("unet", "circles", 2)
+    assert line["validation_dice"] is not None
+    (here / "runs/first/report.html").unlink()
+    assert main(["report", "first"]) == 0
+    page = (here / "runs/first/report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "<script src" not in page
+
+
+def test_data_show_counts_and_draws(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", "circles", "--out", "sheet.png", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    masks = [np.asarray(Image.open(file)) for file in (here / "circles").glob("*/masks/*.png")]
+    assert facts["pictures"] == 16
+    assert facts["smallest"] == facts["largest"] == [40, 48]
+    assert facts["classes"][1]["share"] == pytest.approx(np.mean(masks))
+    assert facts["classes"][1]["pictures"] == 16
+    assert facts["ignored"] == 0
+    assert {split["name"]: split["pictures"] for split in facts["splits"]}["test"] == 4
+    with Image.open(here / "sheet.png") as sheet:
+        assert sheet.width > 400
+    assert main(["data", "show", "circles", "--augmented", "unet", "--out", "batch.png"]) == 0
+    assert "batch.png" in capsys.readouterr().out
+    with Image.open(here / "batch.png") as sheet:
+        assert sheet.width > 400
+
+
+def test_prepare_and_cache(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "prepare", "circles", "--size", "24,32", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["pictures"] == 12
+    assert made["bytes"] >= 12 * 24 * 32 * 4
+    assert main(["cache", "--json"]) == 0
+    sizes = [store["size"] for store in json.loads(capsys.readouterr().out)["stores"]]
+    assert [24, 32] in sizes
+    assert main(["cache", "clean"]) == 0
+    assert "MiB freed" in capsys.readouterr().out
+    assert main(["cache", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stores"] == []
+
+
+def test_a_taken_name_suggests_another(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (here / "runs/first/metrics.csv").read_bytes()
+    assert main(["train", "--data", "circles", "--name", "first", *SMALL]) == 2
+    assert "exists already; choose another name, such as first-2" in capsys.readouterr().err
+    assert (here / "runs/first/metrics.csv").read_bytes() == before
+
+
+def test_training_on_from_a_finished_run_starts_from_its_weights(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", "circles", "--name", "second", "--init", "first", *SMALL, "--epochs=1"]
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["run"] == "runs/second"
+    assert "first" in err
+    shutil.rmtree(here / "runs/second")
+
+
+def test_resuming_a_finished_run_changes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = (here / "runs/first/model/model.safetensors").read_bytes()
+    assert main(["train", "--resume", "first"]) == 0
+    assert (here / "runs/first/model/model.safetensors").read_bytes() == weights
+
+
+def test_folds_score_every_picture_by_a_model_that_never_saw_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", "circles", "--name", "crossed", "--folds", "3", *SMALL, "--epochs=1"]
+    assert main([*words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["runs"] == [f"runs/crossed/fold-{number}" for number in range(3)]
+    assert answer["scores"]["n_images"] == 12
+    saved = here / "runs/crossed/scores/out-of-fold/per_image.csv"
+    ids = {line.partition(",")[0] for line in saved.read_text().splitlines()[1:]}
+    assert len(ids) == 12
+    assert main(["evaluate", "runs/crossed/fold-1"]) == 0
+    capsys.readouterr()
+    assert main(["runs", "--json"]) == 0
+    names = [run["name"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert {"crossed/fold-0", "crossed/fold-2"} <= set(names)
