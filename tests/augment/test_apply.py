@@ -16,7 +16,16 @@ from maskwright.config import AugmentConfig
 from maskwright.tensors import IGNORE, Batch, Target
 
 GEOMETRY = AugmentConfig(
-    flip=True, flip_vertical=True, rotate=45, scale=0.2, shift=0.2, shear=10, crop=0.8, elastic=0.04, cutmix=1
+    flip=True,
+    flip_vertical=True,
+    rotate=45,
+    scale=0.2,
+    shift=0.2,
+    shear=10,
+    crop=0.8,
+    elastic=0.04,
+    probability=0.7,  # the others are only flipped, which is another way through the code
+    cutmix=1,
 )
 COLOUR = AugmentConfig(
     flip=False, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, gamma=0.3, blur=2, noise=0.1
