@@ -87,7 +87,9 @@ def test_errors_of_three_classes_are_simply_wrong() -> None:
     assert drawn[0, 0].tolist() == drawn[0, 1].tolist() != drawn[0, 2].tolist()
 
 
-@pytest.mark.parametrize(("size", "found"), [((10, 10), (224, 224)), ((448, 896), (112, 224)), ((7, 3000), (1, 224))])
+@pytest.mark.parametrize(
+    ("size", "found"), [((10, 10), (224, 224)), ((448, 896), (112, 224)), ((7, 3000), (1, 224))]
+)
 def test_pictures_fill_their_box_and_keep_their_aspect(size: tuple[int, int], found: tuple[int, int]) -> None:
     picture = scaled(grey(*size), (224, 224))
     assert (picture.height, picture.width) == found
