@@ -110,6 +110,8 @@ FULL_DISK = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
+import torch
+torch.set_num_threads(1)
 from test_checkpoint import trained_state
 from maskwright.errors import RunError
 from maskwright.train.checkpoint import save_state

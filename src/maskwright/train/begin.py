@@ -66,7 +66,7 @@ def first_state(machinery: Machinery, spec: ModelSpec, init: Path | None, progre
             f"{len(fitting)} of {len(new)} tensors come from {init}"
             + (f"; new: {', '.join(left[:4])}" if left else "")
         )
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    model = model.to(machinery.device).to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(model).eval().requires_grad_(False) if recipe.optim.ema else None
     optimiser = make_optimiser(model, recipe.optim)
     if recipe.train.compile:

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import torch
 from torch import nn
 
 from maskwright.data.classes import ClassMap
@@ -16,7 +15,15 @@ from maskwright.draw import batch_sheet, predictions_sheet
 from maskwright.files import write_atomic
 from maskwright.predict.model_folder import ModelSpec
 from maskwright.runfolder import METRIC_COLUMNS, RunFolder
-from maskwright.train.step import Counters, Machinery, epoch_order, load_batch
+from maskwright.train.step import (
+    Counters,
+    Machinery,
+    epoch_order,
+    hard_labels,
+    judging,
+    load_batch,
+    predict_rows,
+)
 
 SHOWN = 8
 """Pictures on a sheet."""
@@ -55,23 +62,16 @@ class Board:
             self.events.add_image("validation", sheet, epoch, dataformats="HWC")
         self.events.flush()
 
-    @torch.inference_mode()
     def predictions(self, model: nn.Module) -> np.ndarray:
         """Picture, truth, prediction and errors of the first validation pictures: H W 3 uint8."""
-        store, preprocess, device = self.machinery.store, self.machinery.preprocess, self.machinery.device
-        pictures, truths, answers = [], [], []
-        model.eval()
-        for row in store.rows("validation")[:SHOWN]:
-            picture = store.images(row[None])
-            with self.machinery.accelerator.autocast():
-                logits = model(
-                    preprocess.normalise(torch.from_numpy(picture).to(device).float() / 255)
-                ).float()
-            answer = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
-            pictures.append(np.moveaxis(picture[0], 0, -1))
-            truths.append(store.labels(row[None])[0])
-            answers.append(answer[0].cpu().numpy().astype(np.uint8))
-        return np.asarray(predictions_sheet(pictures, truths, answers, self.classes))
+        store = self.machinery.store
+        rows = [row[None] for row in store.rows("validation")[:SHOWN]]
+        with judging(model):
+            answers = [hard_labels(predict_rows(model, self.machinery, row))[0].cpu().numpy() for row in rows]
+        pictures = [np.moveaxis(store.images(row)[0], 0, -1) for row in rows]
+        truths = [store.labels(row)[0] for row in rows]
+        masks = [answer.astype(np.uint8) for answer in answers]
+        return np.asarray(predictions_sheet(pictures, truths, masks, self.classes))
 
     def _draw_first_batch(self) -> None:
         machinery = self.machinery

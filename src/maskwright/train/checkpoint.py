@@ -117,9 +117,13 @@ def _load_optimiser(
     optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], scalars: Mapping[str, dict[str, Any]]
 ) -> None:
     entries: dict[int, dict[str, Any]] = {int(index): dict(entry) for index, entry in scalars.items()}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for name, value in _under(tensors, "optimiser.").items():
         index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = value
+        like = parameters[int(index)]
+        # Fused kernels walk through memory: a moment must lie as its parameter does (channels last).
+        laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        entries.setdefault(int(index), {})[key] = laid
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from maskwright.errors import ConfigError
+from maskwright.predict.predictor import choose_device
 from maskwright.tensors import Target
 from maskwright.train.step import Machinery, TrainState
 
@@ -14,22 +15,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError for a device that is not here."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"--device {name} is no device", "write auto, cpu, cuda, cuda:1 or mps") from error
-    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= here.get(device.type, 0):
-        raise ConfigError(f"--device {name} is not on this machine", "use --device auto, or cpu")
-    return device
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16", "fp16"]:

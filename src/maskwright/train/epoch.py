@@ -15,27 +15,20 @@ from maskwright.metrics.contract import DEFAULT
 from maskwright.metrics.counts import confusions
 from maskwright.metrics.scores import summary
 from maskwright.tensors import Target
-from maskwright.train.step import Counters, Machinery, TrainState
+from maskwright.train.step import Counters, Machinery, TrainState, hard_labels, judging, predict_rows
 
 
-@torch.inference_mode()
-def validate(model: nn.Module, machinery: Machinery, split: str = "validation") -> dict[str, float]:
-    """val_loss, val_dice_image and val_miou on the store's pictures, at the network's size."""
+def validate(model: nn.Module, machinery: Machinery, batch: int) -> dict[str, float]:
+    """val_loss, val_dice_image and val_miou on the store's pictures, `batch` at a time, at the network's size."""
     store, classes = machinery.store, len(machinery.store.class_pixels)
-    model.eval()
     loss_sum, pictures, tables = 0.0, 0, []
-    for rows in _same_shape_batches(store, store.rows(split), machinery.recipe.train.batch):
-        images = torch.from_numpy(store.images(rows)).to(machinery.device).float().div_(255)
-        labels = torch.from_numpy(store.labels(rows)).to(machinery.device)
-        with machinery.accelerator.autocast():
-            logits = model(
-                machinery.preprocess.normalise(images).contiguous(memory_format=torch.channels_last)
-            ).float()
-        loss_sum += machinery.loss(logits, Target(labels)).item() * len(rows)
-        pictures += len(rows)
-        predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
-        tables.append(confusions(labels, predicted, classes, DEFAULT.ignore))
-    model.train()
+    with judging(model):
+        for rows in _same_shape_batches(store, store.rows("validation"), batch):
+            logits = predict_rows(model, machinery, rows)
+            labels = torch.from_numpy(store.labels(rows)).to(machinery.device)
+            loss_sum += machinery.loss(logits, Target(labels)).item() * len(rows)
+            pictures += len(rows)
+            tables.append(confusions(labels, hard_labels(logits), classes, DEFAULT.ignore))
     scores = summary(np.concatenate(tables), DEFAULT)
     return {
         "val_loss": loss_sum / pictures,
@@ -44,16 +37,15 @@ def validate(model: nn.Module, machinery: Machinery, split: str = "validation") 
     }
 
 
-def _same_shape_batches(store: Store, rows: np.ndarray, batch: int | str) -> Sequence[np.ndarray]:
+def _same_shape_batches(store: Store, rows: np.ndarray, batch: int) -> Sequence[np.ndarray]:
     """Windows are for training; whole pictures of native size can share a batch only with their like."""
-    size = batch if isinstance(batch, int) else 16
     by_shape: dict[tuple[int, int], list[int]] = {}
-    for row in rows:
-        by_shape.setdefault(store.shape(int(row)), []).append(int(row))
+    for row in rows.tolist():
+        by_shape.setdefault(store.shape(row), []).append(row)
     return [
-        np.array(same[start : start + size])
+        np.array(same[start : start + batch])
         for same in by_shape.values()
-        for start in range(0, len(same), size)
+        for start in range(0, len(same), batch)
     ]
 
 
@@ -80,7 +72,8 @@ def finish_epoch(state: TrainState, machinery: Machinery, scores: dict[str, floa
     if value > counters.best_value or not counters.best_epoch:
         counters.best_value, counters.best_epoch, counters.waits = value, counters.epoch, 0
         state.best = {
-            name: tensor.detach().cpu().clone() for name, tensor in state.judged.state_dict().items()
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in state.judged.state_dict().items()
         }
     counters.plateau_waits += 1
     if scores["val_loss"] < counters.plateau_best:

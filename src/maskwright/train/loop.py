@@ -115,7 +115,7 @@ def train(
                     if counters.step >= counters.total_steps:
                         break
             validation_begun = time.monotonic()
-            scores = validate(state.judged, machinery)
+            scores = validate(state.judged, machinery, counters.micro_batch)
             finish_epoch(state, machinery, scores, spent())
             replan(time.monotonic() - validation_begun)
             folder.write_metrics(counters.rows)

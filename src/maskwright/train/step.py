@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from maskwright.config import Recipe
 from maskwright.data.store import Store
 from maskwright.errors import RunError
 from maskwright.predict.preprocess import Preprocess
-from maskwright.tensors import Batch, Logits, Target
+from maskwright.tensors import Batch, Labels, Logits, Target
 from maskwright.train.optim import average, learning_rate
 
 if TYPE_CHECKING:
@@ -104,13 +105,25 @@ class Machinery:
 
     @property
     def device(self) -> torch.device:
-        return self.accelerator.device
+        return torch.device(self.accelerator.device)
 
 
 def counter_seed(*counters: int | str) -> int:
     """A 63-bit seed from counters, the same on every machine."""
     digest = hashlib.blake2b(repr(counters).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@contextmanager
+def judging(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients within; the mode is as before afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 def epoch_order(rows: np.ndarray, copies: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -130,6 +143,20 @@ def load_batch(
     images = torch.from_numpy(store.images(rows, windows)).to(device, non_blocking=True)
     labels = torch.from_numpy(store.labels(rows, windows)).to(device, non_blocking=True)
     return apply(Batch(images.float().div_(255), Target(labels)), params, fill=machinery.preprocess.fill)
+
+
+def predict_rows(model: nn.Module, machinery: Machinery, rows: np.ndarray) -> Logits:
+    """Logits of the store's pictures of one shape, not augmented, float32."""
+    images = torch.from_numpy(machinery.store.images(rows)).to(machinery.device).float().div_(255)
+    images = machinery.preprocess.normalise(images).contiguous(memory_format=torch.channels_last)
+    with machinery.accelerator.autocast():
+        logits: Logits = model(images)
+    return logits.float()
+
+
+def hard_labels(logits: Logits) -> Labels:
+    """The most likely class of each pixel."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
 
 
 def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies: np.ndarray) -> None:
