@@ -55,7 +55,9 @@ def make_discs(root: Path, *, train: int = 40, validation: int = 12, test: int =
             (root / split / folder).mkdir(parents=True)
         for index in range(count):
             top, left = generator.integers(side // 4, 3 * side // 4, 2)
-            disc = (rows - top) ** 2 + (columns - left) ** 2 < int(generator.integers(side // 9, side // 4)) ** 2
+            disc = (rows - top) ** 2 + (columns - left) ** 2 < int(
+                generator.integers(side // 9, side // 4)
+            ) ** 2
             picture = (generator.integers(0, 90, (side, side, 3)) + 100 * disc[..., None]).astype(np.uint8)
             Image.fromarray(picture).save(root / split / "images" / f"{split}{index}.png")
             Image.fromarray(disc.astype(np.uint8)).save(root / split / "masks" / f"{split}{index}.png")

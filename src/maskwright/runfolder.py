@@ -46,7 +46,9 @@ class RunFolder:
             raise RunError(f"{name!r} cannot be the name of a run", "use letters, digits, '-', '_' and '.'")
         folder = root / name
         if folder.exists():
-            raise RunError(f"{folder} exists already", f"choose another name, such as {_free_name(root, name)}")
+            raise RunError(
+                f"{folder} exists already", f"choose another name, such as {_free_name(root, name)}"
+            )
         try:
             folder.mkdir(parents=True)
         except OSError as error:
@@ -60,7 +62,9 @@ class RunFolder:
             if folder.is_dir():
                 run = cls(folder)
                 if not run.recipe_file.is_file():
-                    raise RunError(f"{folder} is not a run folder: it has no recipe.yaml", "`maskwright runs` lists them")
+                    raise RunError(
+                        f"{folder} is not a run folder: it has no recipe.yaml", "`maskwright runs` lists them"
+                    )
                 return run
         raise RunError(f"there is no run {str(path_or_name)!r}", "`maskwright runs` lists them")
 
