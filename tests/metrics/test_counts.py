@@ -7,13 +7,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maskwright.errors import DataError
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.counts import confusion, confusions, count, tally
 from maskwright.tensors import IGNORE
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no counterexample."""
 
 
 def random_masks(
@@ -45,6 +48,7 @@ def counted_by_hand(
     return counts
 
 
+@patient
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(2, 6), st.data())
 def test_count_is_a_loop_over_pixels(
     seed: int, height: int, width: int, classes: int, data: st.DataObject
@@ -56,6 +60,7 @@ def test_count_is_a_loop_over_pixels(
     assert counts.tolist() == counted_by_hand(truth, predicted, classes, drop)
 
 
+@patient
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(0, 12))
 def test_counts_of_parts_add_up_to_the_whole(seed: int, classes: int, cut: int) -> None:
     truth, predicted = random_masks(seed, (12, 7), classes)
@@ -63,6 +68,7 @@ def test_counts_of_parts_add_up_to_the_whole(seed: int, classes: int, cut: int) 
     assert np.array_equal(parts, count(truth, predicted, classes))
 
 
+@patient
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
 def test_renaming_the_classes_renames_the_rows(seed: int, classes: int) -> None:
     truth, predicted = random_masks(seed, (6, 8), classes)
@@ -72,6 +78,7 @@ def test_renaming_the_classes_renames_the_rows(seed: int, classes: int) -> None:
     assert np.array_equal(counts[renamed[:classes]], count(truth, predicted, classes))
 
 
+@patient
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(2, 6))
 def test_a_batch_on_torch_counts_the_same_integers(seed: int, batch: int, classes: int) -> None:
     truth, predicted = random_masks(seed, (batch, 5, 7), classes)
