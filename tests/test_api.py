@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import maskwright as mw
+from maskwright.api import choose_recipe, free_path, new_name, use_threads
+from maskwright.config import Recipe, load_recipe
+from maskwright.data.dataset import open_dataset
+from maskwright.errors import ConfigError, RunError
+
+TINY = {
+    "model.width": 4,
+    "model.depth": 1,
+    "input.size": 16,
+    "train.epochs": 1,
+    "train.batch": 4,
+    "train.precision": "fp32",
+}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures of 20 x 24 with a bright square, in one folder; the last three are the test split."""
+    root = tmp_path_factory.mktemp("squares")
+    random = np.random.default_rng(0)
+    for number in range(12):
+        mask = np.zeros((20, 24), np.uint8)
+        top, left = random.integers(2, 10, 2)
+        mask[top : top + 8, left : left + 8] = 1
+        picture = (random.integers(0, 60, (20, 24)) + 120 * mask).astype(np.uint8)
+        split = "test" if number > 8 else "train"
+        for kind, array in (("images", picture), ("masks", mask)):
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / split / kind / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> mw.Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASKWRIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return mw.train("unet", squares, TINY, "first", runs=tmp_path_factory.mktemp("runs"))
+
+
+def test_public_names_are_all_there() -> None:
+    for name in mw.__all__:
+        assert getattr(mw, name) is not None
+    assert set(dir(mw)) == set(mw.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = mw.trian  # type: ignore[attr-defined]
+
+
+def test_train_and_evaluate_stay_functions_beside_the_modules_of_that_name() -> None:
+    code = (
+        "from maskwright.train.loop import train as loop; from maskwright.evaluate import evaluate;"
+        "import maskwright as mw; assert callable(mw.train) and mw.train is not loop;"
+        "assert mw.evaluate is evaluate; import maskwright.train.budget; assert callable(mw.train)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_scores_predicts_and_opens_again(run: mw.Run, squares: Path) -> None:
+    scores = run.evaluate("test")
+    assert scores.n_images == 3
+    assert mw.Run.open(run.path).scores("test")["dice_image"].value == scores["dice_image"].value
+    assert mw.Run.open("first", runs=run.path.parent).path == run.path
+    picture = np.asarray(Image.open(squares / "test/images/09.png"))
+    prediction = run.predictor()(picture)
+    assert prediction.mask.shape == picture.shape
+    truth = np.asarray(Image.open(squares / "test/masks/09.png"))
+    row = next(row for row in scores.per_image if row.id.endswith("09") and row.class_id == 1)
+    assert row.tp == np.sum((truth == 1) & (prediction.mask == 1))
+    assert row.fp == np.sum((truth == 0) & (prediction.mask == 1))
+    assert run.report().is_file()
+
+
+def test_the_run_says_what_was_trained_on_what(run: mw.Run, squares: Path) -> None:
+    assert run.folder.read_recipe() == load_recipe("unet", TINY)
+    again, first = run.folder.read_dataset(), open_dataset(squares)
+    assert again.items == first.items
+    assert again.fingerprint() == first.fingerprint()
+
+
+def test_a_dataset_object_and_a_recipe_object_do_as_well(run: mw.Run, squares: Path, tmp_path: Path) -> None:
+    recipe = mw.load_recipe("unet", TINY)
+    second = mw.train(recipe, mw.open_dataset(squares), name="second", runs=tmp_path)
+    assert (second.path / "model/model.safetensors").read_bytes() == (
+        run.path / "model/model.safetensors"
+    ).read_bytes()
+
+
+def test_folds_judge_each_picture_once(squares: Path, tmp_path: Path) -> None:
+    crossed = mw.cross_validate("unet", squares, TINY, "crossed", folds=3, runs=tmp_path)
+    pooled = [item.id for item in open_dataset(squares).items if item.split in ("train", "validation")]
+    assert sorted(crossed.scores.ids) == sorted(pooled)
+    for fold in crossed.runs:
+        dataset = fold.folder.read_dataset()
+        judged = {item.id for item in dataset.split("validation")}
+        assert set(fold.scores("validation").ids) == judged
+        assert not judged & {item.id for item in dataset.split("train")}
+    with pytest.raises(RunError, match="exists already"):
+        mw.cross_validate("unet", squares, TINY, "crossed", folds=3, runs=tmp_path)
+
+
+def test_scores_of_a_split_that_is_not_there(run: mw.Run) -> None:
+    with pytest.raises(ConfigError, match="validaton"):
+        run.evaluate("validaton")
+    with pytest.raises(RunError, match="holds no scores"):
+        run.scores("train")
+
+
+def test_mistakes_leave_no_folder_behind(squares: Path, tmp_path: Path) -> None:
+    for arguments in (
+        {"recipe": "unnet"},
+        {"overrides": {"lr": 1}},
+        {"data": tmp_path / "nowhere"},
+        {"init": tmp_path},
+        {"budget": "soon"},
+    ):
+        with pytest.raises(mw.UserError):
+            mw.train(**({"recipe": "unet", "data": squares, "runs": tmp_path / "runs"} | arguments))  # type: ignore[arg-type]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_a_recipe_the_models_own_is_taken() -> None:
+    assert choose_recipe(None) == load_recipe("unet")
+    assert choose_recipe(None, {"model": {"name": "resnet34-unet"}}) == load_recipe("resnet34-unet")
+    assert choose_recipe(None, {"model.name": "another"}).model.name == "another"
+    assert choose_recipe(Recipe(seed=3), {"train.epochs": 4}) == Recipe.model_validate(
+        {"seed": 3, "train": {"epochs": 4}}
+    )
+
+
+def test_names_are_made_of_model_data_and_time(squares: Path) -> None:
+    name = new_name(load_recipe("unet"), open_dataset(squares))
+    assert name.startswith("unet-squares")
+    assert name[-15:].replace("-", "").isdigit()
+
+
+def test_a_free_path_is_the_first_that_is_not_taken(tmp_path: Path) -> None:
+    assert free_path(tmp_path / "demo") == tmp_path / "demo"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert free_path(tmp_path / "demo") == tmp_path / "demo-3"
+
+
+def test_threads_are_put_back() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    with use_threads(2):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before
