@@ -146,3 +146,9 @@ def test_transposed_convolutions_count_one_tap_per_pixel() -> None:
     up, head = UpConv(256, 64), nn.Conv2d(64, 1, 1)
     initialise(nn.Sequential(up, head), head)
     assert up.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.05)
+
+
+def test_convolutions_count_what_one_pixel_sees() -> None:
+    convolution, head = nn.Conv2d(16, 256, 3), nn.Conv2d(256, 1, 1)
+    initialise(nn.Sequential(convolution, head), head)
+    assert convolution.weight.std().item() == pytest.approx((2 / (9 * 16)) ** 0.5, rel=0.05)

@@ -159,9 +159,9 @@ def test_it_overfits_four_pictures(decoder: str) -> None:
     images = torch.rand(4, 3, 64, 64)
     labels = (F.avg_pool2d(images.mean(1, keepdim=True), 17, stride=1, padding=8) > 0.48).float()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(100):
+    for _ in range(30):
         optimiser.zero_grad()
         torch.autograd.backward(F.binary_cross_entropy_with_logits(model(images), labels))
         optimiser.step()
     with torch.no_grad():
-        assert ((model(images) > 0) == (labels > 0)).float().mean() > 0.95
+        assert ((model(images) > 0) == (labels > 0)).float().mean() > 0.97
