@@ -53,7 +53,7 @@ def test_public_names_are_all_there() -> None:
         assert getattr(mw, name) is not None
     assert set(dir(mw)) == set(mw.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
-        _ = mw.trian  # type: ignore[attr-defined]
+        _ = mw.trian
 
 
 def test_train_and_evaluate_stay_functions_beside_the_modules_of_that_name() -> None:
