@@ -85,14 +85,16 @@ def test_the_fingerprint_follows_content_and_meaning_not_place(cats: Path, tmp_p
     moved = cats.rename(tmp_path / "moved")
     assert open_dataset(moved).fingerprint() == was
     assert len(was) == 16
-    other = {
-        open_dataset(_write(moved, validation={"seed": 1})).fingerprint(),
-        open_dataset(_write(moved, classes=["a", "b"], values={0: "b", 1: "a"})).fingerprint(),
-        open_dataset(_write(moved, exclude=["cat_1"])).fingerprint(),
-        open_dataset(_write(moved, groups="{id:before _}x", validation={"fraction": 0})).fingerprint(),
-        was,
-    }
-    assert len(other) == 5
+    whole: dict[str, object] = {"classes": ["class_0", "class_1"], "validation": {"fraction": 0}}
+    others: list[dict[str, object]] = [
+        {"validation": {"seed": 1}},
+        {"exclude": ["cat_1"]},
+        whole,
+        {**whole, "groups": "x{id}"},
+        {**whole, "classes": ["background", "cat"]},
+        {**whole, "values": {0: "class_1", 1: "class_0"}},
+    ]
+    assert len({was, *(open_dataset(_write(moved, **keys)).fingerprint() for keys in others)}) == 7
     (moved / "dataset.yaml").unlink()
     Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(moved / "images" / "cat_3.jpg")
     changed = open_dataset(moved)
@@ -109,6 +111,7 @@ def test_leaving_out_does_not_move_the_others(cats: Path) -> None:
     assert _splits(fewer) == {name: split for name, split in _splits(dataset).items() if name not in gone}
     again = open_dataset(_write(cats, **fewer.source))
     assert again.items == fewer.items
+    assert dataset.without(gone[:1]).without(gone[1:]).source["exclude"] == gone
     with pytest.raises(DataError, match="none of the 30"):
         dataset.without([item.id for item in dataset.items])
 
@@ -151,6 +154,13 @@ def test_the_classic(cats: Path) -> None:
         dataset = open_dataset(cats)
         assert dataset.classes.names == ("background", "cat" if classes else "object")
         assert dataset.pixels["cat_7"].tolist() == [41, 7]
+
+
+def test_255_alone_is_never_taken_for_void(cats: Path) -> None:
+    for path in (cats / "masks").iterdir():
+        Image.fromarray(np.array(Image.open(path)) * np.uint8(255)).save(path)
+    with pytest.raises(DataError, match=r"holds value 255 in .* pixels, the classes end at 2"):
+        open_dataset(_write(cats, classes=["background", "cat", "dog"]))
 
 
 def test_void_is_understood_where_there_is_foreground(cats: Path) -> None:
