@@ -27,9 +27,9 @@ from maskwright.data.store import prepare
 from maskwright.data.synthetic import materialise
 from maskwright.progress import SILENT
 from maskwright.tensors import Batch, Target
-from maskwright.train.begin import assemble, first_state
-from maskwright.train.device import make_accelerator
-from maskwright.train.step import Machinery, TrainState, train_step
+from maskwright.training.begin import assemble, first_state
+from maskwright.training.device import make_accelerator
+from maskwright.training.step import Machinery, TrainState, train_step
 
 Result = TypeVar("Result")
 

@@ -22,7 +22,9 @@ from maskwright.errors import RunError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--recipe", default="resnet34-unet")
     parser.add_argument("--size", default="128,128")
@@ -30,7 +32,9 @@ def main() -> None:
     parser.add_argument("--name", default="pets")
     parser.add_argument("--metric", default="dice_image")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--against", type=float, nargs="*", default=[], help="the reference's figure of each seed")
+    parser.add_argument(
+        "--against", type=float, nargs="*", default=[], help="the reference's figure of each seed"
+    )
     asked = parser.parse_args()
 
     scores = [score(asked, seed) for seed in asked.seeds]

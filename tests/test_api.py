@@ -56,11 +56,12 @@ def test_public_names_are_all_there() -> None:
         _ = mw.trian
 
 
-def test_train_and_evaluate_stay_functions_beside_the_modules_of_that_name() -> None:
+def test_no_module_takes_the_place_of_a_public_function() -> None:
+    """Python binds an imported submodule to its package: a module `maskwright.train` would hide `mw.train`."""
     code = (
-        "from maskwright.train.loop import train as loop; from maskwright.evaluate import evaluate;"
+        "from maskwright.training.loop import train as loop; from maskwright.evaluation import evaluate;"
         "import maskwright as mw; assert callable(mw.train) and mw.train is not loop;"
-        "assert mw.evaluate is evaluate; import maskwright.train.budget; assert callable(mw.train)"
+        "assert mw.evaluate is evaluate; import maskwright.training.budget; assert callable(mw.train)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -11,8 +11,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from maskwright.config import Recipe, load_recipe
     from maskwright.data.dataset import Dataset, open_dataset
     from maskwright.errors import UserError
-    from maskwright.evaluate import evaluate
+    from maskwright.evaluation import evaluate
     from maskwright.metrics.contract import MetricContract
     from maskwright.metrics.scores import Scores
     from maskwright.models import build_model
@@ -40,7 +38,7 @@ _HOME = {
     "build_model": "maskwright.models",
     "cross_validate": "maskwright.api",
     "demo": "maskwright.api",
-    "evaluate": "maskwright.evaluate",
+    "evaluate": "maskwright.evaluation",
     "load_recipe": "maskwright.config",
     "open_dataset": "maskwright.data.dataset",
     "train": "maskwright.api",
@@ -80,17 +78,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """`train` and `evaluate` are modules and public functions; `maskwright.train` is always the function.
-
-    Python binds a submodule to its package when it is first imported, which would replace the function.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (isinstance(value, ModuleType) and name in _HOME):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -16,7 +16,7 @@ from maskwright.config import Recipe, flatten, load_recipe, make_recipe, recipe_
 from maskwright.data.dataset import Dataset, Item, open_dataset
 from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions_sheet, sheet
 from maskwright.errors import RunError, UserError
-from maskwright.evaluate import evaluate
+from maskwright.evaluation import evaluate
 from maskwright.files import write_bytes, write_text
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
@@ -287,9 +287,9 @@ def augmented_sheet(
     import numpy as np
 
     from maskwright.data.store import prepare
-    from maskwright.train.begin import assemble
-    from maskwright.train.device import make_accelerator
-    from maskwright.train.step import epoch_order, load_batch
+    from maskwright.training.begin import assemble
+    from maskwright.training.device import make_accelerator
+    from maskwright.training.step import epoch_order, load_batch
 
     chosen, dataset = choose_recipe(recipe), _open(data, skip_broken, progress)
     store = prepare(dataset, chosen.input, skip_broken=skip_broken, progress=progress)
@@ -363,7 +363,7 @@ def _start(init: str | Path | None) -> Path | None:
 
 
 def _seconds(budget: float | str | None) -> float | None:
-    from maskwright.train.budget import parse_budget
+    from maskwright.training.budget import parse_budget
 
     return parse_budget(budget) if isinstance(budget, str) else budget
 
@@ -408,7 +408,7 @@ def _work(
     resume: bool = False,
 ) -> Run:
     """Train, then leave behind what a person wants to see: validation scores, predictions, card, report."""
-    from maskwright.train.loop import train as train_loop
+    from maskwright.training.loop import train as train_loop
 
     for advice in dataset.advice:
         progress.say(f"Note: {advice}")

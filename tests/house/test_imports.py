@@ -25,9 +25,9 @@ ORDER = (
     "metrics",
     "draw",
     "predict",
-    "evaluate",
+    "evaluation",
     "runfolder",
-    "train",
+    "training",
     "report",
     "api",
     "cli",
@@ -86,9 +86,9 @@ def test_imports_point_upstream(path: Path) -> None:
 
 
 def test_a_downstream_import_is_found_even_inside_a_function() -> None:
-    code = "def f():\n    from maskwright.train.loop import train\n"
+    code = "def f():\n    from maskwright.training.loop import train\n"
     assert upstream_faults("data.store", ast.parse(code)) == [
-        "data.store imports maskwright.train.loop.train"
+        "data.store imports maskwright.training.loop.train"
     ]
     assert upstream_faults("api", ast.parse(code)) == []
 

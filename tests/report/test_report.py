@@ -18,7 +18,7 @@ from PIL import Image
 from maskwright.config import InputConfig, ModelConfig, Recipe
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import RunError
-from maskwright.evaluate import evaluate
+from maskwright.evaluation import evaluate
 from maskwright.metrics.scores import Scores, scores
 from maskwright.predict.model_folder import ModelSpec, build_from_spec, save_model
 from maskwright.predict.predictor import Predictor

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from maskwright.config import InputConfig, ModelConfig
 from maskwright.data.dataset import open_dataset
-from maskwright.evaluate import evaluate
+from maskwright.evaluation import evaluate
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.predict.model_folder import ModelSpec, build_from_spec, preprocess_from_spec, save_model
 from maskwright.predict.predictor import Predictor

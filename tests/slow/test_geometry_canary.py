@@ -22,9 +22,9 @@ from maskwright.data.dataset import open_dataset
 from maskwright.data.store import prepare
 from maskwright.fit import Fit
 from maskwright.tensors import IGNORE, Batch
-from maskwright.train.begin import assemble
-from maskwright.train.device import make_accelerator
-from maskwright.train.step import load_batch
+from maskwright.training.begin import assemble
+from maskwright.training.device import make_accelerator
+from maskwright.training.step import load_batch
 
 GEOMETRY = AugmentConfig(
     flip=True,

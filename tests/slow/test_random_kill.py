@@ -30,7 +30,7 @@ import torch
 from maskwright.config import make_recipe
 from maskwright.data.dataset import open_dataset
 from maskwright.runfolder import RunFolder
-from maskwright.train.loop import train
+from maskwright.training.loop import train
 
 torch.set_num_threads(1)
 data, run, resume, every = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume", float(sys.argv[4])

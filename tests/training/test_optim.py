@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from maskwright.config import OptimConfig
-from maskwright.train.optim import average, learning_rate, make_optimiser
+from maskwright.training.optim import average, learning_rate, make_optimiser
 
 
 def test_cosine_by_hand() -> None:

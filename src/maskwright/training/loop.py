@@ -17,14 +17,14 @@ from maskwright.files import remove_partials
 from maskwright.predict.model_folder import save_model
 from maskwright.progress import SILENT, Progress
 from maskwright.runfolder import Logged, RunFolder
-from maskwright.train.begin import assemble, first_state
-from maskwright.train.board import Board
-from maskwright.train.budget import PROBE_STEPS, plan_steps
-from maskwright.train.checkpoint import load_state, save_state
-from maskwright.train.device import batch_size, make_accelerator
-from maskwright.train.epoch import epoch_line, finish_epoch, out_of_patience, validate
-from maskwright.train.interrupt import polite_stop
-from maskwright.train.step import epoch_order, train_step
+from maskwright.training.begin import assemble, first_state
+from maskwright.training.board import Board
+from maskwright.training.budget import PROBE_STEPS, plan_steps
+from maskwright.training.checkpoint import load_state, save_state
+from maskwright.training.device import batch_size, make_accelerator
+from maskwright.training.epoch import epoch_line, finish_epoch, out_of_patience, validate
+from maskwright.training.interrupt import polite_stop
+from maskwright.training.step import epoch_order, train_step
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from maskwright.errors import ConfigError
-from maskwright.train.budget import RESERVE, parse_budget, plan_steps
-from maskwright.train.step import Counters
+from maskwright.training.budget import RESERVE, parse_budget, plan_steps
+from maskwright.training.step import Counters
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from maskwright.draw import batch_sheet, predictions_sheet
 from maskwright.files import write_atomic
 from maskwright.predict.model_folder import ModelSpec
 from maskwright.runfolder import METRIC_COLUMNS, RunFolder
-from maskwright.train.step import (
+from maskwright.training.step import (
     Counters,
     Machinery,
     epoch_order,

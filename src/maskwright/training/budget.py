@@ -6,7 +6,7 @@ import re
 from statistics import median
 
 from maskwright.errors import ConfigError
-from maskwright.train.step import Counters
+from maskwright.training.step import Counters
 
 PROBE_STEPS = 12
 """After so many steps the first plan is made."""

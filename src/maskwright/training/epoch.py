@@ -15,7 +15,7 @@ from maskwright.metrics.contract import DEFAULT
 from maskwright.metrics.counts import confusions
 from maskwright.metrics.scores import summary
 from maskwright.tensors import Target
-from maskwright.train.step import Counters, Machinery, TrainState, hard_labels, judging, predict_rows
+from maskwright.training.step import Counters, Machinery, TrainState, hard_labels, judging, predict_rows
 
 
 def validate(model: nn.Module, machinery: Machinery, batch: int) -> dict[str, float]:

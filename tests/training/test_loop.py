@@ -18,8 +18,8 @@ from maskwright.config import make_recipe
 from maskwright.data.dataset import open_dataset
 from maskwright.errors import RunError, UserError
 from maskwright.runfolder import RunFolder
-from maskwright.train.loop import Trained, train
-from maskwright.train.step import epoch_order
+from maskwright.training.loop import Trained, train
+from maskwright.training.step import epoch_order
 
 SMALL = {
     "model.width": 8,

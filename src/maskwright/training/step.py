@@ -20,7 +20,7 @@ from maskwright.data.store import Store
 from maskwright.errors import RunError
 from maskwright.predict.preprocess import Preprocess
 from maskwright.tensors import Batch, Labels, Logits, Target
-from maskwright.train.optim import average, learning_rate
+from maskwright.training.optim import average, learning_rate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from maskwright.errors import RunError
 from maskwright.files import sync_folder, write_bytes, write_text
-from maskwright.train.step import Counters, TrainState
+from maskwright.training.step import Counters, TrainState
 
 FORMAT = 1
 

@@ -9,7 +9,7 @@ import torch
 from maskwright.errors import ConfigError
 from maskwright.predict.predictor import choose_device
 from maskwright.tensors import Target
-from maskwright.train.step import Machinery, TrainState
+from maskwright.training.step import Machinery, TrainState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -12,9 +12,9 @@ from torch import nn
 
 from maskwright.config import OptimConfig
 from maskwright.errors import RunError
-from maskwright.train.checkpoint import has_state, load_state, save_state
-from maskwright.train.optim import make_optimiser
-from maskwright.train.step import Counters, TrainState
+from maskwright.training.checkpoint import has_state, load_state, save_state
+from maskwright.training.optim import make_optimiser
+from maskwright.training.step import Counters, TrainState
 
 
 def trained_state(seed: int, steps: int = 3) -> TrainState:
@@ -114,7 +114,7 @@ import torch
 torch.set_num_threads(1)
 from test_checkpoint import trained_state
 from maskwright.errors import RunError
-from maskwright.train.checkpoint import save_state
+from maskwright.training.checkpoint import save_state
 
 folder = Path(sys.argv[1])
 save_state(folder, trained_state(seed=1))

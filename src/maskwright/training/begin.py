@@ -17,8 +17,8 @@ from maskwright.models import build_model
 from maskwright.predict.model_folder import ModelSpec, load_model
 from maskwright.predict.preprocess import Preprocess
 from maskwright.progress import Progress
-from maskwright.train.optim import make_optimiser
-from maskwright.train.step import Counters, Machinery, TrainState
+from maskwright.training.optim import make_optimiser
+from maskwright.training.step import Counters, Machinery, TrainState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -16,7 +16,7 @@ from PIL import Image
 from maskwright.data.classes import ClassMap, default_palette
 from maskwright.data.dataset import Dataset, Item, open_dataset
 from maskwright.errors import ConfigError, DataError
-from maskwright.evaluate import check_classes, evaluate, nearest
+from maskwright.evaluation import check_classes, evaluate, nearest
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.tensors import IGNORE, Mask, Picture, Prediction
 
