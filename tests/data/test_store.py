@@ -381,7 +381,7 @@ def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path: Path, ca
         assert [info.folder for info in list_stores()] == [truth.folder]
 
     chance, outcomes = random.Random(0), []
-    for _ in range(12):
+    for _ in range(8):
         clean_stores()
         process = context.Process(**arguments)  # type: ignore[arg-type]
         process.start()
@@ -417,6 +417,7 @@ print(json.dumps({"grown": peak() - before, "stored": len(store.data)}))
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     """As large pictures in both, but 12 of them first and 90 then: 140 MB go by and must not pile up."""
     roots = [write_pictures(tmp_path / str(count), count, [(640, 620)]) for count in (12, 90)]
