@@ -56,7 +56,7 @@ def place(native_hw: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placem
 
 
 def fit_images(
-    images_BCHW: Images, size: tuple[int, int], fit: Fit, fill: Float[Tensor, "C"] | None = None
+    images_BCHW: Images, size: tuple[int, int], fit: Fit, fill: Float[Tensor, " C"] | None = None
 ) -> Images:
     """Float pictures at native size -> pictures of `size`; bars have the colour `fill` (default 0).
 

@@ -30,7 +30,7 @@ Truth: TypeAlias = Float[Tensor, "B C H W"]
 """One channel: the share of class 1. More: the shares of the classes."""
 Valid: TypeAlias = Float[Tensor, "B 1 H W"]
 """1 where the truth is known, 0 elsewhere."""
-Weights: TypeAlias = Float[Tensor, "K"]
+Weights: TypeAlias = Float[Tensor, " K"]
 """One per class: two for a sigmoid network, whose one channel stands for class 1 against class 0."""
 Scalar: TypeAlias = Float[Tensor, ""]
 
@@ -190,7 +190,7 @@ def _positive(value: str, what: str, text: str) -> float:
     return number
 
 
-def class_weights(config: LossConfig, class_pixels: Int[np.ndarray, "K"]) -> Weights | None:
+def class_weights(config: LossConfig, class_pixels: Int[np.ndarray, " K"]) -> Weights | None:
     """What `loss.class_weights` means for training pixels counted per class; None: all alike.
 
     balanced: 1 / sqrt(share of the pixels), scaled to mean 1 over the classes that occur; a class that never

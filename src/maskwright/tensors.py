@@ -30,7 +30,7 @@ class Target:
 
     labels: Labels
     others: Labels | None = None
-    weight: Float[Tensor, "B"] | None = None
+    weight: Float[Tensor, " B"] | None = None
 
 
 @dataclass(frozen=True)

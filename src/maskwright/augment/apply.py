@@ -14,7 +14,7 @@ from maskwright.tensors import Batch
 
 
 @torch.no_grad()
-def apply(batch: Batch, params: AugmentParams, fill: Float[Tensor, "C"] | None = None) -> Batch:
+def apply(batch: Batch, params: AugmentParams, fill: Float[Tensor, " C"] | None = None) -> Batch:
     """The batch as `params` say, on the batch's own device; `batch` itself is not changed.
 
     Images are float32 in [0, 1], B C H W, and stay that. Labels are any integers in 0 .. 255, B H W, and keep

@@ -43,7 +43,7 @@ def colour_matrices(params: AugmentParams) -> Float[np.ndarray, "B 3 3"]:
     return matrices
 
 
-def gaussian_blur(images: Images, sigma_B: Float[np.ndarray, "B"]) -> Images:
+def gaussian_blur(images: Images, sigma_B: Float[np.ndarray, " B"]) -> Images:
     """Each picture with its own deviation in pixels (> 0), cut off at three of them; edges are repeated."""
     pictures, channels, height, width = images.shape
     reach_B1 = np.ceil(3 * sigma_B)[:, None]
@@ -96,6 +96,6 @@ def _on_device(numbers: Float[np.ndarray, "..."], images: Images) -> Tensor:
     return torch.from_numpy(numbers.astype(np.float32)).to(images.device)
 
 
-def _beside(numbers_B: Float[np.ndarray, "B"], images: Images) -> Float[Tensor, "B 1 1 1"]:
+def _beside(numbers_B: Float[np.ndarray, " B"], images: Images) -> Float[Tensor, "B 1 1 1"]:
     """One number per picture, beside the pictures."""
     return _on_device(numbers_B, images)[:, None, None, None]

@@ -23,7 +23,7 @@ from maskwright.tensors import IGNORE, Images, Labels
 
 
 def move(
-    images: Images, labels: Labels, params: AugmentParams, fill: Float[Tensor, "C"] | None
+    images: Images, labels: Labels, params: AugmentParams, fill: Float[Tensor, " C"] | None
 ) -> tuple[Images, Labels]:
     """Images bilinearly, labels by the nearest pixel, on one grid; outside are `fill` (or 0) and IGNORE.
 
@@ -41,7 +41,7 @@ def move(
     return images, labels
 
 
-def on_rows(tensor: Tensor, chosen_B: Bool[np.ndarray, "B"], change: Callable[[Tensor], Tensor]) -> Tensor:
+def on_rows(tensor: Tensor, chosen_B: Bool[np.ndarray, " B"], change: Callable[[Tensor], Tensor]) -> Tensor:
     """The batch with `change` applied to the chosen pictures; the others keep their bits. Never in place."""
     if not chosen_B.any():
         return tensor
@@ -51,9 +51,9 @@ def on_rows(tensor: Tensor, chosen_B: Bool[np.ndarray, "B"], change: Callable[[T
     return tensor.index_copy(0, rows, change(tensor[rows]))
 
 
-def undistorted(params: AugmentParams) -> Bool[np.ndarray, "B"]:
+def undistorted(params: AugmentParams) -> Bool[np.ndarray, " B"]:
     """The pictures that at most flips happen to."""
-    still_B: Bool[np.ndarray, "B"] = (params.angle_B == 0) & (params.scale_B == 1)
+    still_B: Bool[np.ndarray, " B"] = (params.angle_B == 0) & (params.scale_B == 1)
     still_B &= (params.shift_B2 == 0).all(1) & (params.shear_B2 == 0).all(1)
     still_B &= (params.crop_B4 == [0, 0, 1, 1]).all(1)
     if params.elastic_B2GG is not None:
@@ -114,7 +114,9 @@ def spline_basis(side: int) -> Float[np.ndarray, "H G"]:
     return np.select([distance < 1, distance < 2], [near, far], 0.0).astype(np.float32)
 
 
-def _sample_images(images: Images, grid: Float[Tensor, "B H W 2"], fill: Float[Tensor, "C"] | None) -> Images:
+def _sample_images(
+    images: Images, grid: Float[Tensor, "B H W 2"], fill: Float[Tensor, " C"] | None
+) -> Images:
     """At its edge a picture fades into `fill` within a pixel."""
     if fill is None:
         return F.grid_sample(images, grid, "bilinear", "zeros", align_corners=False)
@@ -132,7 +134,7 @@ def _sample_labels(labels: Labels, grid: Float[Tensor, "B H W 2"]) -> Labels:
     return IGNORE - found_B1HW[:, 0].to(labels.dtype)
 
 
-def _centres(side: int, device: torch.device) -> Float[Tensor, "side"]:
+def _centres(side: int, device: torch.device) -> Float[Tensor, " side"]:
     """Pixel centres between the edges -1 and 1."""
     return (2 * torch.arange(side, device=device) + 1) / side - 1
 

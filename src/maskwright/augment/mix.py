@@ -37,9 +37,9 @@ def mix(images: Images, labels: Labels, params: AugmentParams) -> Batch:
     return Batch(images, Target(labels, others, weight_B))
 
 
-def _area(boxes_B4: Float[np.ndarray, "B 4"]) -> Float[np.ndarray, "B"]:
+def _area(boxes_B4: Float[np.ndarray, "B 4"]) -> Float[np.ndarray, " B"]:
     top, left, bottom, right = boxes_B4.T
-    area: Float[np.ndarray, "B"] = (bottom - top) * (right - left)
+    area: Float[np.ndarray, " B"] = (bottom - top) * (right - left)
     return area
 
 

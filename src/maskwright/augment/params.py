@@ -27,12 +27,12 @@ ASPECT = math.log(4 / 3)
 class AugmentParams:
     """One row per picture; pairs are (row, column) as in sizes. `identity` has the values that do nothing."""
 
-    flip_B: Bool[np.ndarray, "B"]
+    flip_B: Bool[np.ndarray, " B"]
     """Left and right swapped."""
-    flip_vertical_B: Bool[np.ndarray, "B"]
-    angle_B: Float[np.ndarray, "B"]
+    flip_vertical_B: Bool[np.ndarray, " B"]
+    angle_B: Float[np.ndarray, " B"]
     """Radians, counter-clockwise as one looks at the picture."""
-    scale_B: Float[np.ndarray, "B"]
+    scale_B: Float[np.ndarray, " B"]
     """2: things look twice as large."""
     shift_B2: Float[np.ndarray, "B 2"]
     """Share of the side, down and to the right."""
@@ -44,28 +44,28 @@ class AugmentParams:
     """Displacement of the control points as a share of the shorter side."""
     window_B2: Float[np.ndarray, "B 2"]
     """Where a picture stored larger than the network's input is cut: share in [0, 1) of the free range."""
-    brightness_B: Float[np.ndarray, "B"]
-    contrast_B: Float[np.ndarray, "B"]
-    saturation_B: Float[np.ndarray, "B"]
-    hue_B: Float[np.ndarray, "B"]
+    brightness_B: Float[np.ndarray, " B"]
+    contrast_B: Float[np.ndarray, " B"]
+    saturation_B: Float[np.ndarray, " B"]
+    hue_B: Float[np.ndarray, " B"]
     """Radians on the colour circle."""
-    gamma_B: Float[np.ndarray, "B"]
+    gamma_B: Float[np.ndarray, " B"]
     """Exponents."""
-    blur_B: Float[np.ndarray, "B"]
+    blur_B: Float[np.ndarray, " B"]
     """Standard deviation in pixels."""
-    noise_B: Float[np.ndarray, "B"]
+    noise_B: Float[np.ndarray, " B"]
     """Standard deviation, pictures in [0, 1]."""
-    noise_seed_B: UInt64[np.ndarray, "B"]
-    partner_B: Int[np.ndarray, "B"]
+    noise_seed_B: UInt64[np.ndarray, " B"]
+    partner_B: Int[np.ndarray, " B"]
     """Row of this batch that is mixed in."""
-    mixup_B: Float[np.ndarray, "B"]
+    mixup_B: Float[np.ndarray, " B"]
     """Share of the own picture; 1: no MixUp."""
     cutmix_B4: Float[np.ndarray, "B 4"]
     """Top, left, bottom, right of the box that the partner fills, as shares; without area: no CutMix."""
     mixup_binary: bool
     """The heavier of the two masks instead of both with their weights."""
 
-    def rows(self, chosen_B: Bool[np.ndarray, "B"]) -> AugmentParams:
+    def rows(self, chosen_B: Bool[np.ndarray, " B"]) -> AugmentParams:
         """Of the chosen pictures alone; `partner_B` still counts in the whole batch."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         chosen = {name: v[chosen_B] if isinstance(v, np.ndarray) else v for name, v in values.items()}
@@ -111,12 +111,12 @@ COLUMNS = (
 
 
 def draw(
-    ids_B: Int[np.ndarray, "B"] | Sequence[int],
+    ids_B: Int[np.ndarray, " B"] | Sequence[int],
     epoch: int,
     config: AugmentConfig,
     *,
     seed: int,
-    copies_B: Int[np.ndarray, "B"] | Sequence[int] | None = None,
+    copies_B: Int[np.ndarray, " B"] | Sequence[int] | None = None,
     strength: float = 1.0,
 ) -> AugmentParams:
     """Parameters of the pictures `ids_B` (>= 0) in this epoch; `copies_B` says which copy each one is.
@@ -182,8 +182,8 @@ def next_strength(strength: float, train_loss: float, val_loss: float) -> float:
 
 
 def _uniforms(
-    ids_B: Int[np.ndarray, "B"] | Sequence[int],
-    copies_B: Int[np.ndarray, "B"],
+    ids_B: Int[np.ndarray, " B"] | Sequence[int],
+    copies_B: Int[np.ndarray, " B"],
     epoch: int,
     seed: int,
     *,
@@ -202,12 +202,12 @@ def _uniforms(
     return table_BN
 
 
-def _pair(first_B: Float[np.ndarray, "B"], second_B: Float[np.ndarray, "B"]) -> Float[np.ndarray, "B 2"]:
+def _pair(first_B: Float[np.ndarray, " B"], second_B: Float[np.ndarray, " B"]) -> Float[np.ndarray, "B 2"]:
     return np.stack([first_B, second_B], axis=1)
 
 
 def _crops(
-    area_B: Float[np.ndarray, "B"], u: dict[str, np.ndarray], s: dict[str, np.ndarray]
+    area_B: Float[np.ndarray, " B"], u: dict[str, np.ndarray], s: dict[str, np.ndarray]
 ) -> Float[np.ndarray, "B 4"]:
     """Windows of exactly these areas: the aspect is held where neither side exceeds the picture's."""
     aspect_B = np.exp(np.minimum(ASPECT, -np.log(area_B)) * s["crop_aspect"])
@@ -217,24 +217,24 @@ def _crops(
 
 
 def _elastic(
-    most_B: Float[np.ndarray, "B"], table_BN: Float[np.ndarray, "B N"]
+    most_B: Float[np.ndarray, " B"], table_BN: Float[np.ndarray, "B N"]
 ) -> Float[np.ndarray, "B 2 G G"]:
     uniform = table_BN[:, len(COLUMNS) :].reshape(-1, 2, GRID, GRID)
     moved: Float[np.ndarray, "B 2 G G"] = most_B[:, None, None, None] * (2 * uniform - 1)
     return moved
 
 
-def _partners(u_B: Float[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
+def _partners(u_B: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
     """Any other row of the batch, all alike; itself in a batch of one."""
     pictures = len(u_B)
     steps = 1 + np.floor(u_B * (pictures - 1)).astype(np.int64)
-    partners_B: Int[np.ndarray, "B"] = (np.arange(pictures) + steps) % max(pictures, 1)
+    partners_B: Int[np.ndarray, " B"] = (np.arange(pictures) + steps) % max(pictures, 1)
     return partners_B
 
 
 def _mixes(
-    config: AugmentConfig, u: dict[str, np.ndarray], chance_B: Float[np.ndarray, "B"]
-) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "B 4"]]:
+    config: AugmentConfig, u: dict[str, np.ndarray], chance_B: Float[np.ndarray, " B"]
+) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, "B 4"]]:
     """Own shares of MixUp, and CutMix's boxes of area 1 - lambda before they are clipped at the borders."""
     pictures = len(chance_B)
     mixed_B = (u["mix"] < chance_B) & (pictures > 1)

@@ -63,21 +63,21 @@ class Store:
     channels: int
     size: tuple[int, int]
     fit: Fit
-    class_pixels: Int64[np.ndarray, "K"]
+    class_pixels: Int64[np.ndarray, " K"]
     """Mask pixels per class as training sees them, over the train split, IGNORE left out."""
-    mean: Float[np.ndarray, "C"]
-    deviation: Float[np.ndarray, "C"]
+    mean: Float[np.ndarray, " C"]
+    deviation: Float[np.ndarray, " C"]
     """Over all pixels of the train split but the bars, pictures in [0, 1]. Without such a split: over all rows."""
     broken: Mapping[str, str]
     """Ids that were left out -> why."""
-    heights: Int64[np.ndarray, "N"]
-    widths: Int64[np.ndarray, "N"]
-    offsets: Int64[np.ndarray, "N"]
+    heights: Int64[np.ndarray, " N"]
+    widths: Int64[np.ndarray, " N"]
+    offsets: Int64[np.ndarray, " N"]
     """Where each row begins in `data`."""
-    data: UInt8[np.ndarray, "bytes"]
+    data: UInt8[np.ndarray, " bytes"]
     """Memory-mapped, read-only."""
 
-    def rows(self, split: str) -> Int64[np.ndarray, "B"]:
+    def rows(self, split: str) -> Int64[np.ndarray, " B"]:
         """Row numbers of a split, in the data set's order."""
         return np.array([row for row, name in enumerate(self.splits) if name == split], dtype=np.int64)
 
@@ -86,7 +86,7 @@ class Store:
         return int(self.heights[row]), int(self.widths[row])
 
     def images(
-        self, rows_B: Int[np.ndarray, "B"], windows_B2: Windows | None = None
+        self, rows_B: Int[np.ndarray, " B"], windows_B2: Windows | None = None
     ) -> UInt8[np.ndarray, "B C H W"]:
         """Copies of these rows' pictures.
 
@@ -96,13 +96,13 @@ class Store:
         return self._copy(rows_B, windows_B2, slice(0, self.channels))
 
     def labels(
-        self, rows_B: Int[np.ndarray, "B"], windows_B2: Windows | None = None
+        self, rows_B: Int[np.ndarray, " B"], windows_B2: Windows | None = None
     ) -> UInt8[np.ndarray, "B H W"]:
         """The masks that belong to `images` of the same arguments: class ids and IGNORE."""
         return self._copy(rows_B, windows_B2, slice(self.channels, self.channels + 1))[:, 0]
 
     def _copy(
-        self, rows_B: Int[np.ndarray, "B"], windows_B2: Windows | None, planes: slice
+        self, rows_B: Int[np.ndarray, " B"], windows_B2: Windows | None, planes: slice
     ) -> UInt8[np.ndarray, "B P H W"]:
         height, width = self.size
         if windows_B2 is None and len(rows_B):
@@ -142,7 +142,7 @@ class _Index(BaseModel):
     deviation: tuple[float, ...]
     broken: dict[str, str]
 
-    def ends(self) -> Int64[np.ndarray, "N"]:
+    def ends(self) -> Int64[np.ndarray, " N"]:
         """Where in data.bin each row ends."""
         return np.cumsum((self.channels + 1) * np.array(self.shapes, np.int64).prod(axis=1))
 
@@ -345,7 +345,7 @@ def _decode(dataset: Dataset, item: Item, input: InputConfig, channels: int) -> 
 
 def _moments(
     levels_C256: Int64[np.ndarray, "C 256"],
-) -> tuple[Float[np.ndarray, "C"], Float[np.ndarray, "C"]]:
+) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
     """Mean and standard deviation per channel, grey level 255 being 1."""
     shares = levels_C256 / levels_C256.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
@@ -353,7 +353,7 @@ def _moments(
     return mean, np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
 
 
-def _bar_colour(normalise: Normalise, mean_C: Float[np.ndarray, "C"]) -> UInt8[np.ndarray, "C"]:
+def _bar_colour(normalise: Normalise, mean_C: Float[np.ndarray, " C"]) -> UInt8[np.ndarray, " C"]:
     """What normalises to 0 (`image`: mid-grey), as Preprocess.fill has it, in 8 bits."""
     grey = sum(MIDDLE) / 3
     imagenet = np.array([*MIDDLE, grey] if len(mean_C) >= 3 else [grey])[: len(mean_C)]
@@ -362,7 +362,10 @@ def _bar_colour(normalise: Normalise, mean_C: Float[np.ndarray, "C"]) -> UInt8[n
 
 
 def _paint_bars(
-    path: Path, shapes: Sequence[tuple[int, int]], windows: Sequence[Window], colour_C: UInt8[np.ndarray, "C"]
+    path: Path,
+    shapes: Sequence[tuple[int, int]],
+    windows: Sequence[Window],
+    colour_C: UInt8[np.ndarray, " C"],
 ) -> None:
     """Give the bars of all pictures their colour: it may depend on the mean, which is known only at the end."""
     channels, start = len(colour_C), 0

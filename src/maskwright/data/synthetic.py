@@ -56,7 +56,7 @@ class Pictures:
     images: UInt8[np.ndarray, "N H W *C"]
     masks: UInt8[np.ndarray, "N H W"]
     ids: tuple[str, ...]
-    spoilt: Bool[np.ndarray, "N"]
+    spoilt: Bool[np.ndarray, " N"]
     """Which of them are nonsense."""
 
 

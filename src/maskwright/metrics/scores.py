@@ -304,7 +304,9 @@ def iou(tp: Values, fp: Values, fn: Values) -> Values:
     return _divide(tp, tp + fp + fn)
 
 
-def image_values(counts_NK4: Counts, contract: MetricContract) -> dict[ImageMetric, Float64[np.ndarray, "N"]]:
+def image_values(
+    counts_NK4: Counts, contract: MetricContract
+) -> dict[ImageMetric, Float64[np.ndarray, " N"]]:
     """dice_image and iou_image of every image under a resolved contract; NaN where an image is left out."""
     tp, fp, fn, _ = np.moveaxis(counts_NK4[:, list(contract.foreground or ())], -1, 0)  # each N F
     empty = (tp + fp + fn == 0).all(-1)

@@ -137,7 +137,8 @@ def initialise(model: nn.Module, head: nn.Conv2d) -> None:
 
     A pixel of a 2x2, stride 2 transposed convolution sees one tap, so its fan-in is the channel count.
     Sub-pixel convolutions start with four equal values, free of checkerboards (Aitken et al. 2017). The
-    head starts near 0: all classes equally likely, the first loss near log 2 (softmax: log K).
+    head has no ReLU behind it: weights of variance 1 / fan-in. Smaller ones may all turn negative in the first
+    steps, and as its inputs are not, the foreground could then not be said at all.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -150,4 +151,4 @@ def initialise(model: nn.Module, head: nn.Conv2d) -> None:
         if isinstance(module, SubPixel):
             weight = module.expand.weight.detach()
             weight.copy_(weight[::4].repeat_interleave(4, dim=0))
-    nn.init.normal_(head.weight, std=0.01)
+    nn.init.normal_(head.weight, std=math.sqrt(1 / head.in_channels))

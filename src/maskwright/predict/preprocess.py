@@ -57,7 +57,7 @@ class Preprocess(nn.Module):
         self.register_buffer("deviation", torch.tensor(spread).view(-1, 1, 1), persistent=False)
 
     @property
-    def fill(self) -> Float[Tensor, "C"]:
+    def fill(self) -> Float[Tensor, " C"]:
         """The colour in [0, 1] that means "nothing here": it normalises to 0 (`image`: mid-grey).
 
         Letterbox bars and what augmentation brings in from outside the picture have it.

@@ -62,7 +62,7 @@ def finish_epoch(state: TrainState, machinery: Machinery, scores: dict[str, floa
             "images_per_second": round(counters.pictures / max(counters.epoch_seconds, 1e-9), 2),
             "train_loss": train_loss,
             **scores,
-            "learning_rate": state.optimiser.param_groups[0]["lr"],
+            "learning_rate": counters.rate,
             "strength": counters.strength,
         }
     )

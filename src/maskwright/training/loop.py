@@ -73,6 +73,7 @@ def train(
     if resume:
         remove_partials(folder.path)
         load_state(folder.checkpoints, state)
+        folder.write_metrics(state.counters.rows)
     counters, rows = state.counters, store.rows("train")
     counters.batch = counters.batch or batch_size(machinery, state)
     counters.micro_batch = counters.micro_batch or counters.batch

@@ -52,6 +52,8 @@ class Counters:
     """Of the running epoch, steps only."""
     step_seconds: list[float] = field(default_factory=list)
     """Of the latest steps."""
+    rate: float = 0.0
+    """Learning rate of the latest step."""
     drops: int = 0
     """Falls of the rate on plateaus."""
     plateau_best: float = float("inf")
@@ -167,9 +169,9 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
     begun again.
     """
     counters, optim, begun = state.counters, machinery.recipe.optim, time.monotonic()
-    rate = learning_rate(optim, counters.step / max(counters.total_steps, 1), counters.drops)
+    counters.rate = learning_rate(optim, counters.step / max(counters.total_steps, 1), counters.drops)
     for group in state.optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = counters.rate
     while True:
         torch.manual_seed(counter_seed(machinery.recipe.seed, "dropout", counters.step))
         try:
