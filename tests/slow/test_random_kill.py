@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,14 @@ def pointer_time(run: Path) -> int:
     return pointer.stat().st_mtime_ns if pointer.is_file() else 0
 
 
+def saved_since(run: Path, before: int) -> bool:
+    return pointer_time(run) > before
+
+
+def writing(run: Path) -> bool:
+    return any((run / "checkpoints").rglob("*.partial"))
+
+
 def outcome(run: Path) -> dict[str, object]:
     """All that must be equal: weights, the training state, metrics without the clock's columns, the best epoch."""
     state = json.loads((run / "checkpoints" / "last" / slot(run) / "state.json").read_text())
@@ -124,9 +133,9 @@ def test_twenty_random_kills_change_no_bit(discs: Path, tmp_path: Path) -> None:
                 break
             patience = moments.uniform(0.0, 1.2 * duration / KILLS)
             if kills % 4:  # three of four lives get as far as training; the others may die on the way there
-                wait_for(lambda before=before: pointer_time(run) > before, process)
+                wait_for(partial(saved_since, run, before), process)
             if kills % 4 == 3:  # some moments are no accident: a file is being written now
-                wait_for(lambda: any((run / "checkpoints").rglob("*.partial")), process)
+                wait_for(partial(writing, run), process)
                 patience = 0.0
             try:
                 process.wait(timeout=patience)
