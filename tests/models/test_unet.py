@@ -132,7 +132,7 @@ def test_bf16_autocast_agrees_and_keeps_channels_last(norm: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = model(images)
     assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.05 * full.std().item() + 0.01)
+    assert (half.float() - full).std() < 0.05 * full.std()  # 8 bits of mantissa, through a dozen layers
     torch.autograd.backward(half.float().square().mean())
 
 

@@ -144,7 +144,7 @@ def test_twenty_random_kills_change_no_bit(discs: Path, tmp_path: Path) -> None:
                 process.wait()
                 kills += 1
                 inside_saves += any(run.rglob("*.partial"))
-                resume = (run / "checkpoints" / "last" / "current").is_file()
+                resume = True
             else:
                 assert process.returncode == 0
                 pytest.fail(f"the run ended after {kills} kills; make it longer")

@@ -200,7 +200,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import test_loop
-from maskwright.train import loop, step
+from maskwright.training import loop, step
 
 kept = step.train_step
 def train_step(state, machinery, rows, copies):

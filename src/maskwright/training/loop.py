@@ -20,7 +20,7 @@ from maskwright.runfolder import Logged, RunFolder
 from maskwright.training.begin import assemble, first_state
 from maskwright.training.board import Board
 from maskwright.training.budget import PROBE_STEPS, plan_steps
-from maskwright.training.checkpoint import load_state, save_state
+from maskwright.training.checkpoint import has_state, load_state, save_state
 from maskwright.training.device import batch_size, make_accelerator
 from maskwright.training.epoch import epoch_line, finish_epoch, out_of_patience, validate
 from maskwright.training.interrupt import polite_stop
@@ -72,14 +72,18 @@ def train(
     state.counters.budget = budget
     if resume:
         remove_partials(folder.path)
-        load_state(folder.checkpoints, state)
-        folder.write_metrics(state.counters.rows)
+        if has_state(folder.checkpoints):
+            load_state(folder.checkpoints, state)
+        else:
+            progress.say("The run was stopped before its first save; it starts from its first step.")
+    folder.write_metrics(state.counters.rows)
     counters, rows = state.counters, store.rows("train")
     counters.batch = counters.batch or batch_size(machinery, state)
     counters.micro_batch = counters.micro_batch or counters.batch
     pictures = len(rows) * (recipe.augment.copies + 1)
     steps_per_epoch = math.ceil(pictures / (counters.batch * recipe.train.accumulate))
-    counters.total_steps = counters.total_steps or recipe.train.epochs * steps_per_epoch
+    if counters.budget is None or not counters.total_steps:
+        counters.total_steps = recipe.train.epochs * steps_per_epoch
     spent_before, saved = counters.seconds, time.monotonic()
 
     def spent() -> float:
