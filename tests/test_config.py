@@ -50,7 +50,7 @@ def test_words_become_values_of_the_right_kind() -> None:
     assert recipe.train.batch == "auto"
 
 
-@pytest.mark.parametrize("size", [96, "96,96", "96x96", [96, 96], (96, 96)])
+@pytest.mark.parametrize("size", [96, "96", "96,96", "96x96", [96, 96], (96, 96)])
 def test_a_size_can_be_written_in_every_usual_way(size: object) -> None:
     assert make_recipe({"input.size": size}).input.size == (96, 96)
 

@@ -75,3 +75,18 @@ def test_the_cache_lies_where_the_environment_says(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("MASKWRIGHT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert "maskwright" in cache_folder().parts
+
+
+def test_a_parent_that_is_a_file_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(RunError, match="could not be written"):
+        write_text(tmp_path / "a" / "b.txt", "x")
+
+
+def test_a_cache_that_cannot_be_made_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("a file")
+    monkeypatch.setenv("MASKWRIGHT_CACHE", str(tmp_path / "a" / "cache"))
+    with pytest.raises(RunError, match="let MASKWRIGHT_CACHE name another folder"):
+        cache_folder()

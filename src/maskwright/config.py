@@ -30,12 +30,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _size(value: object) -> object:
-    """Accept `256`, `"128,96"` and `[128, 96]` for a size."""
+    """Accept `256`, `"256"`, `"128,96"` and `[128, 96]` for a size."""
     if isinstance(value, str):
         value = [int(part) for part in value.replace("x", ",").split(",")]
-    if isinstance(value, int):
-        return (value, value)
-    return value
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return (value, value) if isinstance(value, int | float) else value
 
 
 Size = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_size)]
@@ -344,7 +344,8 @@ def load_recipe(name_or_file: str | None = None, overrides: Mapping[str, object]
             loaded = yaml.safe_load(read_recipe_text(name_or_file)) or {}
         except yaml.YAMLError as error:
             raise ConfigError(
-                f"recipe {name_or_file} is not YAML: {error}", "compare with `maskwright recipes NAME`"
+                f"recipe {name_or_file} is not YAML: {' '.join(str(error).split())}",
+                "compare with `maskwright recipes NAME`",
             ) from error
         if not isinstance(loaded, Mapping):
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable
@@ -13,10 +14,16 @@ from maskwright.errors import RunError
 
 
 def cache_folder() -> Path:
-    """`MASKWRIGHT_CACHE`, or the user's cache folder; made when it is missing."""
+    """`MASKWRIGHT_CACHE`, or the user's cache folder; made when it is missing. Raises RunError."""
     named = os.environ.get("MASKWRIGHT_CACHE")
     folder = Path(named) if named else user_cache_path("maskwright")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"the cache {folder} cannot be made: {error.strerror or error}",
+            "let MASKWRIGHT_CACHE name another folder",
+        ) from error
     return folder
 
 
@@ -50,7 +57,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             "free some space or choose another folder; what was saved before is still whole",
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the parent may be no folder at all: that is already said
+            beside.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
