@@ -32,9 +32,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def _size(value: object) -> object:
     """Accept `256`, `"256"`, `"128,96"` and `[128, 96]` for a size."""
     if isinstance(value, str):
-        value = [int(part) for part in value.replace("x", ",").split(",")]
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+        sides = [int(part) for part in value.replace("x", ",").split(",")]
+        return sides * 2 if len(sides) == 1 else sides
     return (value, value) if isinstance(value, int | float) else value
 
 

@@ -177,7 +177,7 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
         try:
             loss = _accumulate_gradients(state, machinery, rows, copies)
             break
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error) or counters.micro_batch <= 1:
                 raise
             counters.micro_batch = (min(counters.micro_batch, len(rows)) + 1) // 2
@@ -218,8 +218,15 @@ def _accumulate_gradients(
     return total
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "can't allocate memory" in text or "out of memory" in text or "could not create a memory" in text
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA and Python have an exception for it; the CPU's allocator, the C++ runtime and oneDNN only have words."""
+    said = (
+        "can't allocate memory",
+        "out of memory",
+        "bad_alloc",
+        "could not create a primitive",
+        "could not create a memory",
+    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in said
+    )
