@@ -31,7 +31,11 @@ def scores_text(scores: Scores, title: str) -> RenderableType:
             for entry in scores.per_class
         ],
     )
-    groups = "" if scores.n_groups == scores.n_images else f" in {scores.n_groups} groups"
+    groups = (
+        ""
+        if scores.n_groups == scores.n_images
+        else f" in {scores.n_groups} group{'s' * (scores.n_groups > 1)}"
+    )
     notes = [f"Note: {advice}" for advice in scores.advice]
     return Group(
         metrics, classes, f"{scores.n_images} pictures{groups}, contract {scores.contract.hash}", *notes
