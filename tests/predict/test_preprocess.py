@@ -111,14 +111,5 @@ def test_every_size_goes_there_and_back(native: tuple[int, int], fit: str) -> No
     assert (restored - ramp).abs().max() <= (0 if fit == "crop" or native == (32, 32) else 1.01 / 32)
 
 
-@pytest.mark.parametrize("kind", ["unit", "symmetric", "imagenet", "dataset"])
-def test_denormalise_is_the_inverse(kind: Normalise) -> None:
-    preprocess = Preprocess((4, 4), "resize", kind, MEAN, DEVIATION)
-    images = picture(5, 6)
-    torch.testing.assert_close(
-        preprocess.denormalise(preprocess.normalise(images)), images, atol=1e-6, rtol=0
-    )
-
-
 def test_weights_of_a_model_hold_no_figures_of_the_input() -> None:
     assert Preprocess((4, 4), "resize", "dataset", MEAN, DEVIATION).state_dict() == {}

@@ -72,10 +72,6 @@ class Preprocess(nn.Module):
         deviation = (images_BCHW - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         return (images_BCHW - mean) / deviation.clamp(min=FLAT)
 
-    def denormalise(self, images_BCHW: Images) -> Images:
-        """Network input -> pictures in [0, 1], nearly. `image` forgot its figures and gets medium ones."""
-        return images_BCHW * self.deviation + self.mean
-
     def forward(self, images_BCHW: Images) -> Images:
         """Native pictures in [0, 1] -> network input of `size` (of their own size where fit is crop)."""
         return self.normalise(fit_images(images_BCHW, self.size, self.fit, self.fill))
@@ -92,10 +88,8 @@ def _figures(
     channels = len(mean)
     if normalise == "unit":
         return [0.0] * channels, [1.0] * channels
-    if normalise == "symmetric":
+    if normalise in ("symmetric", "image"):  # for `image` only the fill is used
         return [0.5] * channels, [0.5] * channels
-    if normalise == "image":  # the fill, and how `denormalise` shows it
-        return [0.5] * channels, [0.25] * channels
     if normalise == "imagenet":
         return _per_channel(IMAGENET_MEAN, channels), _per_channel(IMAGENET_DEVIATION, channels)
     return [float(value) for value in mean], [max(float(value), FLAT) for value in deviation]
