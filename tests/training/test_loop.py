@@ -193,25 +193,27 @@ def test_an_exploding_loss_is_named(discs: Path, tmp_path: Path) -> None:
         )
 
 
-OUT_OF_MEMORY = """
+WITHIN_MEMORY = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import test_loop
-from maskwright.training import loop, step
+from maskwright.training import loop
 
-kept = step.train_step
+data, folder, limit = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+kept = loop.train_step
 def train_step(state, machinery, rows, copies):
-    if state.counters.step == 0:
-        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 700 * 2**20,) * 2)
+    before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if limit and state.counters.step == 0:
+        resource.setrlimit(resource.RLIMIT_AS, (before + limit,) * 2)
     kept(state, machinery, rows, copies)
-    print(state.counters.micro_batch)
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
+    print(state.counters.micro_batch, int(peak.split()[1]) * 1024 - before)
 loop.train_step = train_step
 large = {"train.batch": 40, "train.epochs": 1, "input.size": 192, "model.width": 16}
-test_loop.run(Path(sys.argv[2]), Path(sys.argv[3]), large)
+test_loop.run(data, folder, large)
 """
 
 
@@ -220,11 +222,19 @@ test_loop.run(Path(sys.argv[2]), Path(sys.argv[3]), large)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on address space")
 def test_too_little_memory_is_answered_by_micro_batches(discs: Path, tmp_path: Path) -> None:
     """The operating system really refuses the memory; the step is done in smaller parts and the run goes on."""
-    done = subprocess.run(
-        [sys.executable, "-c", OUT_OF_MEMORY, str(Path(__file__).parent), str(discs), str(tmp_path)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) < 40
-    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+    def first_step(folder: str, limit: int) -> tuple[int, int]:
+        """(micro-batch, bytes it grew by) of a process that may grow by `limit` bytes, 0 being no limit."""
+        arguments = [Path(__file__).parent, discs, tmp_path / folder, limit]
+        done = subprocess.run(
+            [sys.executable, "-c", WITHIN_MEMORY, *map(str, arguments)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        micro_batch, grown = done.stdout.split()[:2]
+        return int(micro_batch), int(grown)
+
+    whole, needed = first_step("free", 0)  # what a step needs differs between processors
+    assert whole == 40
+    part, _ = first_step("limited", needed * 7 // 10)
+    assert part < 40
+    assert (tmp_path / "limited" / "model" / "model.safetensors").is_file()
