@@ -140,7 +140,9 @@ def test_the_mistake_is_told_and_its_mended_twin_is_silent(
 
 def test_every_rule_has_a_case_and_speaks_in_one_line() -> None:
     told = [advice for _, changes, facts, *_ in CASES for advice in lint(make_recipe(changes), facts)]
-    assert ids(tuple(told)) == {rule.__name__.replace("_", "-") for rule in RULES} == {case[0] for case in CASES}
+    assert (
+        ids(tuple(told)) == {rule.__name__.replace("_", "-") for rule in RULES} == {case[0] for case in CASES}
+    )
     for advice in told:
         assert str(advice).startswith(("Warning: ", "Note: "))
         assert "\n" not in str(advice)

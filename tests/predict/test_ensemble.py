@@ -97,7 +97,9 @@ def test_two_classes_are_cut_at_the_mean_threshold() -> None:
 
 
 def test_other_classes_are_refused_and_both_are_named() -> None:
-    with pytest.raises(RunError, match="a knows the classes ground, cat, dog and b ground, dog, cat") as caught:
+    with pytest.raises(
+        RunError, match="a knows the classes ground, cat, dog and b ground, dog, cat"
+    ) as caught:
         Ensemble({"a": member(1), "b": member(2, spec(("ground", "dog", "cat")))})
     assert caught.value.hint
 
