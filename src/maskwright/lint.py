@@ -78,8 +78,8 @@ def lint(recipe: Recipe, facts: RunFacts = RunFacts()) -> tuple[Advice, ...]:
 
 LIKE_BACKGROUND = re.compile(r"background|ground|void|other|none|unlabel|\brest\b|class_0|^0$", re.IGNORECASE)
 """Names that say that a class is what the others leave over."""
-REGION_LOSSES = {"dice", "tversky", "focal_tversky", "iou", "jaccard", "lovasz"}
-"""Ratios of areas: of a mask without foreground they only learn how much was predicted, not where."""
+REGION_LOSSES = {"dice", "iou", "tversky", "focal_tversky", "lovasz", "cldice", "boundary", "boundary_band"}
+"""They compare shapes: a mask without foreground only says how much was predicted, and one channel has no class 0."""
 MANY_EMPTY = 0.25
 MUCH_DENIED = 0.2
 ANNEALED = {"cosine", "poly", "onecycle"}
@@ -331,16 +331,15 @@ def lost_scale(recipe: Recipe, facts: RunFacts) -> Advice | None:
 
 
 def idle_weights(recipe: Recipe, facts: RunFacts) -> Advice | None:
-    """Dice of one channel is that of the foreground alone."""
     outputs = recipe.model.outputs
     one_channel = outputs == "sigmoid" or (outputs == "auto" and len(facts.classes) == 2)
-    only_dice = {term.name for term in parse_terms(recipe.loss.terms)} == {"dice"}
-    if recipe.loss.class_weights == "none" or not one_channel or not only_dice:
+    shapes = {term.name for term in parse_terms(recipe.loss.terms)} <= REGION_LOSSES
+    if recipe.loss.class_weights == "none" or not one_channel or not shapes:
         return None
     return Advice(
         "idle-weights",
         "note",
-        "loss.class_weights has no effect: of one sigmoid channel, dice judges the foreground alone",
+        f"loss.class_weights has no effect: of one sigmoid channel, {recipe.loss.terms!r} judges the foreground alone",
         "add ce to loss.terms, or use model.outputs=softmax",
     )
 

@@ -64,7 +64,7 @@ def test_the_answer_is_the_mean_and_each_member_keeps_its_own_input_side() -> No
     expected = (a(photo()).probabilities + b(photo()).probabilities) / 2
     np.testing.assert_array_equal(answer.probabilities, expected)
     np.testing.assert_array_equal(answer.mask, expected.argmax(0))
-    assert (answer.probabilities.dtype, answer.mask.dtype) == (np.float32, np.uint8)
+    assert (str(answer.probabilities.dtype), str(answer.mask.dtype)) == ("float32", "uint8")
     assert not np.array_equal(answer.mask, a(photo()).mask)
     assert (both.channels, both.classes.names) == (3, a.classes.names)
 
