@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,12 @@ import pytest
 from PIL import Image
 
 import maskwright as mw
-from maskwright.api import choose_recipe, free_path, new_name, use_threads
+from maskwright.api import RunEnsemble, choose_recipe, free_path, list_runs, new_name, open_runs, use_threads
 from maskwright.config import Recipe, load_recipe
 from maskwright.data.dataset import open_dataset
 from maskwright.errors import ConfigError, RunError
+from maskwright.progress import SILENT
+from maskwright.runfolder import RunFolder
 
 TINY = {
     "model.width": 4,
@@ -86,6 +91,87 @@ def test_the_run_says_what_was_trained_on_what(run: mw.Run, squares: Path) -> No
     again, first = run.folder.read_dataset(), open_dataset(squares)
     assert again.items == first.items
     assert again.fingerprint() == first.fingerprint()
+
+
+def test_scores_with_augmentation_lie_beside_the_plain_ones(run: mw.Run) -> None:
+    plain = run.evaluate("test")
+    before = (run.path / "scores/test/scores.json").read_bytes()
+    flipped = run.evaluate("test", tta="flips")
+    assert (run.path / "scores/test/scores.json").read_bytes() == before
+    assert flipped.advice[0] == "with test-time augmentation: flips"
+    assert run.scores("test-flips").summary() == flipped.summary()
+    assert not any("augmentation" in line for line in plain.advice)
+    by_hand = mw.evaluate(mw.Predictor.load(run.path, tta="flips"), run.folder.read_dataset())
+    assert np.array_equal(flipped.counts_NK4, by_hand.counts_NK4)
+    with pytest.raises(ConfigError, match="flip"):
+        run.evaluate("test", tta="flip")
+
+
+@pytest.fixture(scope="module")
+def second(run: mw.Run, squares: Path) -> mw.Run:
+    """A run beside `first`, of another seed."""
+    return mw.train("unet", squares, TINY | {"seed": 1}, "other", runs=run.path.parent)
+
+
+def test_an_ensemble_of_runs_is_scored_beside_them(run: mw.Run, second: mw.Run) -> None:
+    runs = run.path.parent
+    both = open_runs("first+other", runs)
+    assert isinstance(both, RunEnsemble)
+    scores = both.evaluate("test")
+    assert both.path == runs / "first+other"
+    assert scores.advice[0] == f"average of {run.path}, {second.path}"
+    assert both.scores("test").summary() == scores.summary()
+    by_hand = mw.evaluate(both.predictor(), run.folder.read_dataset())
+    assert np.array_equal(scores.counts_NK4, by_hand.counts_NK4)
+    both.evaluate("test", tta="flips")
+    assert {folder.name for folder in (both.path / "scores").iterdir()} == {"test", "test-flips"}
+    assert [line.name for line in list_runs(runs)] == ["first", "other"]
+    assert open_runs("first", runs) == run
+
+
+def test_an_ensemble_is_not_judged_by_what_a_member_was_trained_on(
+    run: mw.Run, second: mw.Run, squares: Path, tmp_path: Path
+) -> None:
+    folds = [
+        mw.Run(RunFolder.create(tmp_path, f"folds/fold-{number}")) for number in range(2)
+    ]  # as cross_validate leaves them, with a model of the same kind
+    for fold, data in zip(folds, open_dataset(squares).folds(2), strict=True):
+        shutil.copy(run.folder.recipe_file, fold.folder.recipe_file)
+        fold.folder.dataset_file.write_text(data.to_yaml())
+        shutil.copytree(run.folder.model, fold.folder.model)
+    both = RunEnsemble(tuple(folds))
+    with pytest.raises(RunError, match="have different validation pictures"):
+        both.evaluate("validation")
+    assert both.evaluate("test").n_images == 3
+    assert (tmp_path / "folds/fold-0+fold-1/scores").is_dir()
+    assert both.evaluate("test", data=squares).n_images == 3  # whoever names data answers for them
+    (both.path / "recipe.yaml").touch()
+    with pytest.raises(RunError, match="is a run itself"):
+        both.evaluate("test")
+
+
+class Listening:
+    """Progress that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def task(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        return SILENT.task(what, total)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_advice_is_said_before_training(squares: Path, tmp_path: Path) -> None:
+    heard = Listening()
+    changes = TINY | {"optim.schedule": "plateau", "input.normalise": "dataset"}
+    mw.train("unet", squares, changes, "advised", runs=tmp_path, progress=heard)
+    said = [line.startswith("Warning: optim.schedule=plateau") for line in heard.lines]
+    assert said.count(True) == 1
+    assert said.index(True) < next(i for i, line in enumerate(heard.lines) if line.startswith("epoch 1"))
+    mw.Run.open("advised", tmp_path).resume(progress=(again := Listening()))
+    assert not any(line.startswith("Warning: ") for line in again.lines)
 
 
 def test_a_dataset_object_and_a_recipe_object_do_as_well(run: mw.Run, squares: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,10 @@ from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions
 from maskwright.errors import RunError, UserError
 from maskwright.evaluation import evaluate
 from maskwright.files import write_bytes, write_text
+from maskwright.lint import lint, run_facts
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
+from maskwright.predict.ensemble import Ensemble, split_names
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
@@ -54,9 +56,9 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
-    def predictor(self, device: str = "auto") -> Predictor:
-        """The best weights, ready for any picture."""
-        return Predictor.load(self.path, device)
+    def predictor(self, device: str = "auto", tta: str = "none") -> Predictor:
+        """The best weights, ready for any picture; `tta` as in `Predictor.load`."""
+        return Predictor.load(self.path, device, tta)
 
     def evaluate(
         self,
@@ -65,6 +67,7 @@ class Run:
         data: str | Path | Dataset | None = None,
         contract: MetricContract = DEFAULT,
         device: str = "auto",
+        tta: str = "none",
         threads: int | None = None,
         skip_broken: bool = False,
         progress: Progress = SILENT,
@@ -72,15 +75,17 @@ class Run:
         """Score the best weights on a split at the pictures' own size, and keep the scores in the run folder.
 
         data: another data set with the same classes; None is the run's own. They are kept as `scores/SPLIT` for the
-        run's own data and the default contract, otherwise as `scores/SPLIT-DATA-CONTRACT` with their hashes.
+        run's own data and the default contract, otherwise as `scores/SPLIT-DATA-CONTRACT` with their hashes; with
+        `tta` (see `Predictor.load`) its name is appended, and the scores' advice says so.
         """
         dataset = self.folder.read_dataset() if data is None else _open(data, skip_broken, progress)
         with use_threads(threads):
-            predictor = self.predictor(device)
+            predictor = self.predictor(device, tta)
             scores = evaluate(
                 predictor, dataset, split=split, contract=contract, skip_broken=skip_broken, progress=progress
             )
-            folder = self.folder.scores(_scores_name(split, dataset, predictor, scores))
+            scores = _saying(scores, _of_tta(tta))
+            folder = self.folder.scores(_scores_name(split, dataset, predictor.spec.fingerprint, scores, tta))
             save_gallery(folder, predictor, dataset, scores.by_image(), split=split, progress=progress)
         scores.save(folder)
         return scores
@@ -115,6 +120,81 @@ class Run:
         from maskwright.report.build import build_report
 
         return build_report(self.folder)
+
+
+@dataclass(frozen=True)
+class RunEnsemble:
+    """Several runs whose probabilities are averaged."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(run.name for run in self.runs)
+
+    @property
+    def path(self) -> Path:
+        """Beside the first run, named after all of them: `runs/a+b`. It holds scores and nothing else."""
+        first = self.runs[0].path
+        return (first if first.name else first.resolve()).with_name(self.name)
+
+    def predictor(self, device: str = "auto", tta: str = "none") -> Ensemble:
+        """The best weights of every run, ready for any picture. Raises RunError where their classes differ."""
+        return Ensemble.load([run.path for run in self.runs], device, tta)
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        data: str | Path | Dataset | None = None,
+        contract: MetricContract = DEFAULT,
+        device: str = "auto",
+        tta: str = "none",
+        threads: int | None = None,
+        skip_broken: bool = False,
+        progress: Progress = SILENT,
+    ) -> Scores:
+        """As `Run.evaluate`, kept under `path/scores`; their advice names the runs.
+
+        Without `data` it is the runs' own, whose `split` must hold the same pictures for all of them: otherwise a
+        member could be judged by what it was trained on, as with the validation splits of two folds. Raises RunError.
+        """
+        if (self.path / "recipe.yaml").is_file():
+            raise RunError(
+                f"the scores of {self.name} would lie in {self.path}, which is a run itself",
+                "rename that run",
+            )
+        dataset = self._own_data(split) if data is None else _open(data, skip_broken, progress)
+        with use_threads(threads):
+            predictor = self.predictor(device, tta)
+            scores = evaluate(
+                predictor, dataset, split=split, contract=contract, skip_broken=skip_broken, progress=progress
+            )
+        scores = _saying(scores, f"average of {', '.join(str(run.path) for run in self.runs)}", _of_tta(tta))
+        own = predictor.members[0].spec.fingerprint
+        scores.save(self.path / "scores" / _scores_name(split, dataset, own, scores, tta))
+        return scores
+
+    def scores(self, name: str = "test") -> Scores:
+        """Scores that `evaluate` kept. Raises RunError when there are none."""
+        return Scores.load(self.path / "scores" / name)
+
+    def _own_data(self, split: str) -> Dataset:
+        first, *others = [(run, run.folder.read_dataset()) for run in self.runs]
+        for run, dataset in others:
+            if dataset.split(split) != first[1].split(split):
+                raise RunError(
+                    f"{first[0].path} and {run.path} have different {split} pictures, and one may have been trained on "
+                    "the other's",
+                    "name data that none has seen with --data",
+                )
+        return first[1]
+
+
+def open_runs(names: str, runs: str | Path = RUNS) -> Run | RunEnsemble:
+    """The run of a path or a name, or the ensemble of `RUN1+RUN2`. Raises RunError where one is not a run."""
+    found = [Run.open(name, runs) for name in split_names(names, Path(runs))]
+    return found[0] if len(found) == 1 else RunEnsemble(tuple(found))
 
 
 @dataclass(frozen=True)
@@ -379,11 +459,21 @@ def use_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _scores_name(split: str, dataset: Dataset, predictor: Predictor, scores: Scores) -> str:
-    own = dataset.fingerprint() == predictor.spec.fingerprint
-    if own and scores.contract == DEFAULT.resolved(len(dataset.classes)):
-        return split
-    return f"{split}-{dataset.fingerprint()}-{scores.contract.hash}"
+def _scores_name(split: str, dataset: Dataset, own: str, scores: Scores, tta: str) -> str:
+    """`own` is the fingerprint of the data that was trained on."""
+    fingerprint, parts = dataset.fingerprint(), [split]
+    if fingerprint != own or scores.contract != DEFAULT.resolved(len(dataset.classes)):
+        parts += [fingerprint, scores.contract.hash]
+    return "-".join(parts if tta == "none" else [*parts, tta])
+
+
+def _of_tta(tta: str) -> str:
+    return "" if tta == "none" else f"with test-time augmentation: {tta}"
+
+
+def _saying(scores: Scores, *advice: str) -> Scores:
+    """The scores, and before their own advice how they came about."""
+    return replace(scores, advice=(*filter(None, advice), *scores.advice))
 
 
 def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder:
@@ -410,8 +500,12 @@ def _work(
     """Train, then leave behind what a person wants to see: validation scores, predictions, card, report."""
     from maskwright.training.loop import train as train_loop
 
-    for advice in dataset.advice:
-        progress.say(f"Note: {advice}")
+    for note in dataset.advice:
+        progress.say(f"Note: {note}")
+    if not resume:
+        facts = run_facts(dataset, recipe, budgeted=budget is not None, started=init is not None)
+        for advice in lint(recipe, facts):
+            progress.say(str(advice))
     with use_threads(threads):
         train_loop(
             recipe,

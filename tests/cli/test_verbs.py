@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from maskwright.cli.main import main
+from maskwright.config import load_recipe
 
 SMALL = ["--size=32", "--epochs=2", "--batch=4", "model.width=4", "model.depth=1", "train.precision=fp32"]
 
@@ -106,6 +107,64 @@ def test_scores_of_other_data_or_another_contract_get_their_own_folder(here: Pat
     assert strict.name.endswith(contract)
     for folder in (other, strict):
         shutil.rmtree(folder)
+
+
+def test_test_time_augmentation_leaves_the_plain_scores_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "first"]) == 0
+    scores = here / "runs" / "first" / "scores"
+    plain = (scores / "test" / "scores.json").read_bytes()
+    capsys.readouterr()
+    assert main(["evaluate", "first", "--tta", "scales", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((scores / "test-scales" / "scores.json").read_text())
+    assert "with test-time augmentation: scales" in printed["advice"]
+    assert (scores / "test" / "scores.json").read_bytes() == plain
+    assert "test-scales" in (here / "runs/first/model/README.md").read_text()
+    shutil.rmtree(scores / "test-scales")
+
+
+def test_runs_with_a_plus_are_averaged(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--data", "circles", "--name", "twin", *SMALL, "--seed=5", "--epochs=1"]) == 0
+    assert main(["evaluate", "first+twin", "--tta", "flips"]) == 0
+    assert "The scores lie in runs/first+twin/scores" in capsys.readouterr().out
+    saved = here / "runs/first+twin/scores/test-flips/scores.json"
+    assert "average of runs/first, runs/twin" in json.loads(saved.read_text())["advice"]
+    words = ["circles/test/images", "--save", "probability", "--tta", "flips", "--out"]
+    shares = {}
+    for names in ("first", "twin", "first+twin"):
+        assert main(["predict", names, *words, str(tmp_path / names)]) == 0
+        with np.load(tmp_path / names / "03_probability.npz") as content:
+            shares[names] = content["probabilities"]
+    assert not np.array_equal(shares["first"], shares["twin"])
+    np.testing.assert_array_equal(shares["first+twin"], (shares["first"] + shares["twin"]) / 2)
+    for name in ("twin", "first+twin"):
+        shutil.rmtree(here / "runs" / name)
+
+
+def test_a_dry_run_gives_advice_on_recipe_and_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--dry-run", "--batch=1", "input.normalise=dataset"]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["train"]["batch"] == 1
+    assert [entry["id"] for entry in document["advice"]] == ["lone-picture"]
+    assert set(document["advice"][0]) == {"id", "severity", "problem", "advice"}
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1].startswith("# Warning: with train.batch=1 batch norm sees")
+    (here / "mine.yaml").write_text(printed)
+    assert load_recipe(str(here / "mine.yaml")).train.batch == 1
+    # 12 pictures of which one in ten validates: 11 to train, in steps of 2, one of them alone
+    words = ["train", "--dry-run", "--batch=2"]
+    assert main(words) == 0
+    assert "lone" not in (known := capsys.readouterr().out)
+    assert "# " not in known
+    assert main([*words, "--data", "circles"]) == 0
+    assert "# Warning: with train.batch=2 and 11 pictures" in capsys.readouterr().out
+    assert main([*words, "--data", "nowhere"]) == 2
 
 
 def test_predict_writes_masks_of_the_pictures_size_and_reports_broken_files(

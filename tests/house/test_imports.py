@@ -28,6 +28,7 @@ ORDER = (
     "evaluation",
     "runfolder",
     "training",
+    "lint",
     "report",
     "api",
     "cli",

@@ -1,15 +1,24 @@
-"""Schedules by hand computation and against torch; the average against its closed form."""
+"""Schedules by hand computation and against torch; the average against its closed form; rates of encoder stages."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from maskwright.config import OptimConfig
-from maskwright.training.optim import average, learning_rate, make_optimiser
+from maskwright.config import OptimConfig, make_recipe
+from maskwright.data.dataset import open_dataset
+from maskwright.data.store import prepare
+from maskwright.errors import ConfigError
+from maskwright.training.begin import assemble
+from maskwright.training.checkpoint import load_state, save_state
+from maskwright.training.device import make_accelerator
+from maskwright.training.optim import average, learning_rate, make_optimiser, rate_factors
+from maskwright.training.step import Counters, Machinery, TrainState, train_step
 
 
 def test_cosine_by_hand() -> None:
@@ -87,3 +96,131 @@ def test_average_copies_counters_and_averages_running_statistics() -> None:
     assert int(averaged.num_batches_tracked) == 1
     assert averaged.running_mean is not None
     assert math.isclose(float(averaged.running_mean), 0.5, rel_tol=1e-6)  # half of 0.1 * 10
+
+
+def test_factors_by_hand() -> None:
+    """Names of a ResNet, of a Transformer and of an encoder inside a wrapper; a head or an inner encoder is neither."""
+    config = OptimConfig(encoder_rate=0.5, layer_decay=0.1)
+    names = ["conv1", "layer1.0.bn1", "layer2.3.conv1", "layer4.1.conv2"]  # three stages
+    resnet = {
+        f"encoder.{name}.weight": value for name, value in zip(names, [0.005, 0.005, 0.05, 0.5], strict=True)
+    }
+    others = {"head.weight": 1.0, "bottleneck.0.encoder.layer1.weight": 1.0}
+    assert rate_factors([*resnet, *others], config) == pytest.approx(resnet | others)
+    vit = {
+        "encoder.pos_embed": 0.005,
+        "encoder.blocks.0.norm1.bias": 0.005,
+        "encoder.blocks.7.attn.qkv.weight": 0.05,
+    }
+    vit |= {"encoder.blocks.11.mlp.fc1.weight": 0.5}
+    assert rate_factors(list(vit), config) == pytest.approx(vit)
+    wrapped = {"network.encoder.stages.1.weight": 0.05, "network.encoder.stages.2.weight": 0.5}
+    assert rate_factors([*wrapped, "network.decoder.3.weight"], config) == pytest.approx(
+        wrapped | {"network.decoder.3.weight": 1.0}
+    )
+
+
+def test_usual_rates_are_the_groups_of_earlier_saves() -> None:
+    """A state saved before there were factors counts parameters in this order."""
+    model = Staged()
+    groups = make_optimiser(model, OptimConfig()).param_groups
+    every = list(model.parameters())
+    expected = [[p for p in every if p.ndim > 1], [p for p in every if p.ndim <= 1]]
+    assert [[id(p) for p in group["params"]] for group in groups] == [
+        [id(p) for p in some] for some in expected
+    ]
+    assert [group["factor"] for group in groups] == [1.0, 1.0]
+
+
+def test_slow_stages_keep_the_rule_about_weight_decay() -> None:
+    model = Staged()
+    optimiser = make_optimiser(model, OptimConfig(weight_decay=0.1, encoder_rate=0.5, layer_decay=0.5))
+    decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert decay == {id(p): 0.1 if p.ndim > 1 else 0.0 for p in model.parameters()}
+
+
+def test_a_model_without_an_encoder_has_nothing_to_slow_down() -> None:
+    for changes in ({"encoder_rate": 0.1}, {"layer_decay": 0.7}):
+        with pytest.raises(ConfigError, match="which this model does not have; leave both at 1"):
+            make_optimiser(nn.Conv2d(1, 1, 1), OptimConfig.model_validate(changes))
+
+
+class Staged(nn.Module):
+    """Names as in a ResNet under a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages = {
+            "conv1": nn.Conv2d(3, 4, 1),
+            "layer1": nn.Conv2d(4, 4, 3, padding=1),
+            "layer2": nn.Conv2d(4, 4, 1),
+        }
+        self.encoder = nn.ModuleDict(stages)
+        self.head = nn.Conv2d(4, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for stage in self.encoder.values():
+            images = torch.tanh(stage(images))
+        return self.head(images)  # type: ignore[no-any-return]
+
+
+STAGED = {
+    "optim.learning_rate": 0.1,
+    "optim.schedule": "constant",
+    "optim.warmup": 0,
+    "optim.clip": 0,
+    "optim.encoder_rate": 0.5,
+    "optim.layer_decay": 0.5,
+    "input.size": 16,
+    "train.precision": "fp32",
+}
+SHARES = {"encoder.conv1": 0.25, "encoder.layer1": 0.25, "encoder.layer2": 0.5, "head": 1.0}
+
+
+def begin(discs: Path, changes: dict[str, object]) -> tuple[TrainState, Machinery]:
+    """A state of Staged with weights from a seed, and real pictures."""
+    recipe, dataset = make_recipe(STAGED | changes), open_dataset(discs)
+    store = prepare(dataset, recipe.input, workers=1)
+    machinery, _ = assemble(recipe, dataset, store, make_accelerator("cpu", "fp32"))
+    torch.manual_seed(3)
+    model = Staged()
+    counters = Counters(batch=4, micro_batch=4, total_steps=10)
+    return TrainState(model, make_optimiser(model, recipe.optim), None, None, counters, {}), machinery
+
+
+def steps(state: TrainState, machinery: Machinery, count: int) -> None:
+    rows = machinery.store.rows("train")
+    for _ in range(count):
+        first = 4 * state.counters.step
+        train_step(state, machinery, rows[first : first + 4], np.zeros(4, dtype=np.int64))
+
+
+def test_a_step_moves_every_stage_by_its_share_of_the_rate(discs: Path) -> None:
+    """Hand computation of plain gradient descent: w - rate * share * gradient."""
+    state, machinery = begin(discs, {"optim.name": "sgd", "optim.momentum": 0, "optim.weight_decay": 0})
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    steps(state, machinery, 1)
+    assert state.counters.rate == 0.1
+    for name, p in state.model.named_parameters():
+        assert p.grad is not None
+        assert p.grad.abs().max() > 0
+        torch.testing.assert_close(p, before[name] - 0.1 * SHARES[name.rpartition(".")[0]] * p.grad)
+
+
+def test_a_frozen_encoder_stays_as_it_is(discs: Path) -> None:
+    state, machinery = begin(discs, {"optim.encoder_rate": 0})
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    steps(state, machinery, 3)
+    moved = {name for name, p in state.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_slow_stages_resume_to_the_same_bits(discs: Path, tmp_path: Path) -> None:
+    (state, machinery), (fresh, _) = begin(discs, {}), begin(discs, {"seed": 1})
+    steps(state, machinery, 2)
+    save_state(tmp_path, state)
+    steps(state, machinery, 2)
+    load_state(tmp_path, fresh)
+    steps(fresh, machinery, 2)
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, fresh.model.state_dict()[name]), name

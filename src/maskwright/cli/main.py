@@ -65,15 +65,24 @@ _add(
     train_verb.train,
     "maskwright train --data data/pets --recipe resnet34-unet --budget 20m --name pets",
     "maskwright train --data data/camvid --size 180,240 model.width=16 augment.rotate=10",
+    "maskwright train --dry-run --recipe unet optim.schedule=plateau",
     "maskwright train --resume pets",
 )
-_add(app, "evaluate", evaluate_verb.evaluate, "maskwright evaluate pets --split test")
+_add(
+    app,
+    "evaluate",
+    evaluate_verb.evaluate,
+    "maskwright evaluate pets --split test",
+    "maskwright evaluate pets --tta flips",
+    "maskwright evaluate pets+pets-2",
+)
 _add(
     app,
     "predict",
     predict_verb.predict,
     "maskwright predict pets photos/ --out masks/",
     "maskwright predict runs/pets/model cat.jpg --out masks/ --save mask,overlay",
+    "maskwright predict pets+pets-2 photos/ --out masks/ --tta flips",
 )
 _add(app, "report", report_verb.report, "maskwright report pets")
 _add(app, "show", show_verb.show, "maskwright show pets")

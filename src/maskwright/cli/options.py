@@ -15,6 +15,21 @@ Data = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+Runs = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN[+RUN...]",
+        help="A run folder, or its name under runs/; several with + are averaged, and their scores lie in RUN+RUN/.",
+    ),
+]
+Tta = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="Look several times and average. none; flips: mirrored as well; scales: at 0.75, 1 and 1.25 of the "
+        "network's input size, each mirrored as well.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="CPU threads; all cores without it.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that cannot be read.")]
 

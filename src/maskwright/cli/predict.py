@@ -6,19 +6,24 @@ from typing import Annotated, cast
 import typer
 
 from maskwright.cli.answer import Answer
-from maskwright.cli.options import Device, Threads
+from maskwright.cli.options import Device, Threads, Tta
 from maskwright.cli.terminal import terminal
 
 
 def predict(
     run: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, its name, or a model folder.")
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL[+...]",
+            help="A run folder, its name, or a model folder; several with + are averaged.",
+        ),
     ],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders or globs.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the masks go.")],
     save: Annotated[
         str, typer.Option(metavar="KINDS", help="mask, overlay, probability; several with commas.")
     ] = "mask",
+    tta: Tta = "none",
     device: Device = "auto",
     threads: Threads = None,
 ) -> Answer:
@@ -30,11 +35,12 @@ def predict(
     from rich.console import Group
 
     from maskwright.api import use_threads
-    from maskwright.predict.predictor import Kind, Predictor
+    from maskwright.predict.ensemble import load_predictor
+    from maskwright.predict.predictor import Kind
 
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):
-        results = Predictor.load(run, device).save(out, *inputs, save=kinds, progress=terminal())
+        results = load_predictor(run, device, tta).save(out, *inputs, save=kinds, progress=terminal())
     failed = [result for result in results if result.error]
     text = Group(
         f"{len(results) - len(failed)} of {len(results)} pictures done, in {out}",

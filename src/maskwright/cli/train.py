@@ -13,6 +13,8 @@ from maskwright.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from maskwright.api import CrossValidation, Run
+    from maskwright.config import Recipe
+    from maskwright.lint import Advice
     from maskwright.progress import Progress
 
 
@@ -48,7 +50,9 @@ def train(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Plan epochs and schedule for 15m, 90s, 1h30m.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and advice on it, and stop.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="model.name; see `maskwright models`.")
     ] = None,
@@ -69,13 +73,15 @@ def train(
     """Train a model; everything goes into a run folder.
 
     That is weights, curves, validation scores, pictures and a report. Any recipe key can be set as a word:
-    section.key=value. Ctrl-C saves; --resume goes on.
+    section.key=value. Ctrl-C saves; --resume goes on. What looks wrong in the recipe is said before the work begins;
+    --dry-run says it too, and knows more with --data.
     """
     from maskwright.api import Run, choose_recipe, cross_validate, new_name
     from maskwright.api import train as train_run
     from maskwright.config import parse_overrides
     from maskwright.data.dataset import open_dataset
     from maskwright.errors import ConfigError
+    from maskwright.lint import lint, run_facts
 
     values = (model, epochs, batch, lr, size, seed, loss, patience, workers)
     short = {option: value for option, value in zip(SHORT, values, strict=True) if value is not None}
@@ -92,7 +98,11 @@ def train(
             return _trained(Run.open(resume).resume(**common))
     chosen = choose_recipe(recipe, overrides)
     if dry_run:
-        return Answer(chosen.model_dump(mode="json"), chosen.to_yaml().rstrip())
+        dataset = None
+        if data is not None:
+            dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
+        facts = run_facts(dataset, chosen, budgeted=budget is not None, started=init is not None)
+        return _advised(chosen, lint(chosen, facts))
     if data is None:
         raise ConfigError("train needs --data DATA", "a folder, a dataset.yaml, an .npz or synthetic:shapes")
     dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
@@ -114,6 +124,14 @@ def _stoppable(name: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Stopped(f"stopped; go on with `maskwright train --resume {name}`") from None
+
+
+def _advised(recipe: Recipe, found: tuple[Advice, ...]) -> Answer:
+    """The advice stands behind the recipe as comments: what is printed is a recipe still."""
+    from dataclasses import asdict
+
+    document = recipe.model_dump(mode="json") | {"advice": [asdict(advice) for advice in found]}
+    return Answer(document, "\n".join([recipe.to_yaml().rstrip(), *(f"# {advice}" for advice in found)]))
 
 
 def _trained(run: Run) -> Answer:

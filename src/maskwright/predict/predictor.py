@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import glob
 import io
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import ENDINGS, as_picture, read_image, save_mask, to_channels
@@ -22,8 +25,9 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.files import write_bytes
 from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
 from maskwright.predict.postprocess import decide, probabilities
+from maskwright.predict.tta import View, views
 from maskwright.progress import SILENT, Progress
-from maskwright.tensors import Picture, Prediction
+from maskwright.tensors import Images, Picture, Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,26 +68,43 @@ class Saved:
     """Why there are no outputs; empty when all went well."""
 
 
+class Answers(Protocol):
+    """What masks can be saved of: a Predictor, an Ensemble."""
+
+    @property
+    def classes(self) -> ClassMap: ...
+
+    def picture(self, image: np.ndarray | Image | str | Path) -> Picture: ...
+
+    def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction: ...
+
+
 class Predictor:
     """A trained network with its input and output sides.
 
     Every picture goes through alone, in float32: its mask depends neither on its neighbours nor on who asks.
     """
 
-    def __init__(self, spec: ModelSpec, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, spec: ModelSpec, network: nn.Module, device: torch.device, tta: str = "none") -> None:
         self.spec = spec
         self.device = device
+        self.views = views(tta)
         self.network = network.float().eval().to(device)
         self.preprocess = preprocess_from_spec(spec).to(device)
         self.classes = ClassMap(spec.classes, spec.colours, {id: id for id in range(len(spec.classes))})
         self.channels = spec.channels
 
     @classmethod
-    def load(cls, path_or_run: str | Path, device: str = "auto") -> Predictor:
-        """From a model folder, a run folder or a run's name. Raises RunError or ConfigError (device)."""
+    def load(cls, path_or_run: str | Path, device: str = "auto", tta: str = "none") -> Predictor:
+        """From a model folder, a run folder or a run's name.
+
+        tta: `none`; `flips` averages the probabilities with those of the mirrored picture; `scales` does so at 0.75,
+        1 and 1.25 of the network's input size: six times the work. Raises RunError, or ConfigError (device, tta).
+        """
         chosen = choose_device(device)
+        views(tta)  # a typo is told before the weights are read
         spec, network = load_model(find_model(path_or_run))
-        return cls(spec, network, chosen)
+        return cls(spec, network, chosen, tta)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
@@ -93,14 +114,21 @@ class Predictor:
         Raises DataError for what is no picture.
         """
         picture = self.picture(image)
-        height, width = picture.shape[:2]
         pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).to(self.device)
         images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
-        with _exact():
-            logits = self.network(self.preprocess(images)).float()
-        shares = probabilities(self.preprocess.restore(logits, (height, width)))
+        shares = reduce(operator.add, (self._look(images, view) for view in self.views)) / len(self.views)
         mask = decide(shares, self.spec.threshold)
         return Prediction(mask=mask[0].cpu().numpy(), probabilities=shares[0].cpu().numpy())
+
+    def _look(self, images: Images, view: View) -> Float[Tensor, "B K H W"]:
+        """Probabilities at the pictures' own size, of one view."""
+        height, width = images.shape[2:]
+        preprocess = self.preprocess
+        if view.scale != 1:
+            preprocess = view.preprocess(self.spec, (height, width)).to(self.device)
+        with _exact():
+            logits = view.turn(self.network(view.turn(preprocess(images))).float())
+        return probabilities(preprocess.restore(logits, (height, width)))
 
     def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
         """Decode or convert to uint8 HWC with the network's channels. Raises DataError."""
@@ -114,7 +142,7 @@ class Predictor:
         return to_channels(picture, self.channels)
 
     def save(
-        self,
+        self: Answers,
         out: str | Path,
         *inputs: str | Path,
         save: Sequence[Kind] = ("mask",),

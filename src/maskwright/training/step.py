@@ -53,7 +53,7 @@ class Counters:
     step_seconds: list[float] = field(default_factory=list)
     """Of the latest steps."""
     rate: float = 0.0
-    """Learning rate of the latest step."""
+    """Learning rate of the latest step, before the factors of the parameter groups."""
     drops: int = 0
     """Falls of the rate on plateaus."""
     plateau_best: float = float("inf")
@@ -171,7 +171,7 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
     counters, optim, begun = state.counters, machinery.recipe.optim, time.monotonic()
     counters.rate = learning_rate(optim, counters.step / max(counters.total_steps, 1), counters.drops)
     for group in state.optimiser.param_groups:
-        group["lr"] = counters.rate
+        group["lr"] = counters.rate * group["factor"]
     while True:
         torch.manual_seed(counter_seed(machinery.recipe.seed, "dropout", counters.step))
         try:
