@@ -81,16 +81,18 @@ def _parse_term(part: str, where: str) -> Term:
         raise ConfigError(f"{where} names {name!r}", suggest(name, list(LOSSES)))
     weight = _read(PositiveFloat, match["weight"] or "1", f"{where}: the weight of {name}")
     settings = signature(LOSSES[name], eval_str=True).parameters.values()
-    kinds = {each.name: each.annotation for each in settings if each.kind is each.KEYWORD_ONLY} | {
-        "ramp": bool
+    kinds: dict[str, Any] = {
+        each.name: each.annotation for each in settings if each.kind is each.KEYWORD_ONLY
     }
+    kinds["ramp"] = bool
     parameters: dict[str, Any] = {}
     for setting in filter(None, map(str.strip, (match["inside"] or "").split(","))):
         key, _, value = map(str.strip, setting.partition("="))
         if key not in kinds:
             raise ConfigError(f"{where}: {name} has no {key!r}", suggest(key, list(kinds)))
         parameters[key] = _read(kinds[key], value, f"{where}: {key} of {name}")
-    return Term(weight, name, parameters, parameters.pop("ramp", False))
+    ramp = parameters.pop("ramp", False)
+    return Term(weight, name, parameters, ramp)
 
 
 def _read(kind: Any, value: str, what: str) -> Any:
