@@ -70,9 +70,13 @@ class LossConfig(Part):
     """What is minimised."""
 
     terms: str = "ce + dice"
-    """A weighted sum such as `0.5*ce + dice(per_image=1)`; names of `maskwright.losses.LOSSES`."""
-    class_weights: Literal["none", "balanced"] | tuple[NonNegativeFloat, ...] = "none"
-    """One per class, 0 allowed; balanced: inverse to the square root of the class's share of the pixels."""
+    """A weighted sum such as `0.5*ce + dice(per_image=1)`; names and parameters of `maskwright.losses.LOSSES`."""
+    levels: tuple[str, ...] = ()
+    """A sum for each output of `model.deep_supervision`, full size first; empty: `terms` for each, with
+    weights 1, 1/2, 1/4, ... scaled to sum 1."""
+    class_weights: Literal["none", "balanced", "effective"] | tuple[NonNegativeFloat, ...] = "none"
+    """One per class, 0 allowed; balanced: inverse to the square root of the class's share of the pixels; effective:
+    inverse to the effective number of samples (Cui et al. 2019), which treats rare classes more strongly."""
 
 
 class OptimConfig(Part):

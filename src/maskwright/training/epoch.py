@@ -26,7 +26,8 @@ def validate(model: nn.Module, machinery: Machinery, batch: int) -> dict[str, fl
         for rows in _same_shape_batches(store, store.rows("validation"), batch):
             logits = predict_rows(model, machinery, rows)
             labels = torch.from_numpy(store.labels(rows)).to(machinery.device)
-            loss_sum += machinery.loss(logits, Target(labels)).item() * len(rows)
+            # As at the end of the run: plateau, patience and monitor compare the losses of different epochs.
+            loss_sum += machinery.loss(logits, Target(labels), progress=1.0).item() * len(rows)
             pictures += len(rows)
             tables.append(confusions(labels, hard_labels(logits), classes, DEFAULT.ignore))
     scores = summary(np.concatenate(tables), DEFAULT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from maskwright.augment.params import draw
 from maskwright.config import Recipe
 from maskwright.data.store import Store
 from maskwright.errors import RunError
+from maskwright.losses import Loss
 from maskwright.predict.preprocess import Preprocess
 from maskwright.tensors import Batch, Labels, Logits, Target
 from maskwright.training.optim import average, learning_rate
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 RECENT = 48
 """Steps whose times are kept for the budget's plan."""
-
-Loss = Callable[[Logits, Target], Tensor]
 
 
 @dataclass
@@ -73,6 +72,11 @@ class Counters:
     """Seconds that the whole run may take."""
     rows: list[dict[str, float]] = field(default_factory=list)
     """metrics.csv."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, by steps."""
+        return self.step / max(self.total_steps, 1)
 
 
 @dataclass
@@ -169,7 +173,7 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
     begun again.
     """
     counters, optim, begun = state.counters, machinery.recipe.optim, time.monotonic()
-    counters.rate = learning_rate(optim, counters.step / max(counters.total_steps, 1), counters.drops)
+    counters.rate = learning_rate(optim, counters.progress, counters.drops)
     for group in state.optimiser.param_groups:
         group["lr"] = counters.rate * group["factor"]
     while True:
@@ -211,8 +215,8 @@ def _accumulate_gradients(
         batch = load_batch(machinery, rows[part], copies[part], state.counters.epoch, state.counters.strength)
         images = machinery.preprocess.normalise(batch.images).contiguous(memory_format=torch.channels_last)
         with machinery.accelerator.autocast():
-            logits = state.model(images)
-        loss = machinery.loss(logits, batch.target) * (len(part) / len(rows))
+            outputs = state.model(images)
+        loss = machinery.loss(outputs, batch.target, state.counters.progress) * (len(part) / len(rows))
         machinery.accelerator.backward(loss)
         total += loss.item()
     return total
