@@ -70,7 +70,8 @@ class LossConfig(Part):
     """What is minimised."""
 
     terms: str = "ce + dice"
-    """A weighted sum such as `0.5*ce + dice(per_image=1)`; names and parameters of `maskwright.losses.LOSSES`."""
+    """A weighted sum such as `0.5*ce + dice(per_image=1)`; names and parameters of `maskwright.losses.LOSSES`;
+    `ramp=1` in any of them: its weight rises with the run."""
     levels: tuple[str, ...] = ()
     """A sum for each output of `model.deep_supervision`, full size first; empty: `terms` for each, with
     weights 1, 1/2, 1/4, ... scaled to sum 1."""

@@ -141,7 +141,7 @@ def shifted(shares: Tensor, steps: list[tuple[int, int]], outside: float) -> Ten
 def skeleton_by_definition(shares: Tensor, iterations: int) -> Tensor:
     """Algorithm 1 of Shit et al. 2021 line by line, as minima and maxima over shifted pictures."""
     cross = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]
-    square = list(product((-1, 0, 1), repeat=2))
+    square = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
 
     def least(x: Tensor) -> Tensor:
         return shifted(x, cross, math.inf).amin(0)

@@ -178,7 +178,7 @@ def lovasz_by_definition(logits: Tensor, labels: Tensor, weights: list[float]) -
         members = set(truth.nonzero().flatten().tolist())
         return lovasz_extension(1 - z[:, 0] * (2 * truth - 1), members)
     total, mass = torch.zeros((), dtype=torch.float64), 0.0
-    for k in truth.unique().tolist():
+    for k in sorted(set(truth.tolist())):
         members = set((truth == k).nonzero().flatten().tolist())
         total = total + weights[k] * lovasz_extension(
             ((truth == k).double() - z.softmax(1)[:, k]).abs(), members

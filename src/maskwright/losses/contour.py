@@ -39,8 +39,8 @@ def signed_distances(truth_BCHW: Truth, valid_B1HW: Valid) -> Float[Tensor, "B C
     other, both less the half pixel from there to the boundary; so for two classes one is the negative of
     the other. 0 everywhere for a class that is absent from a picture, or fills it. In shares of the
     diagonal a picture costs the same at every size, and a weight found at one size holds at another; times the
-    diagonal these are the paper's pixels. Computed on the CPU, without gradients. MixUp: the class with the largest
-    share.
+    diagonal these are the paper's pixels. Computed on the CPU (a few milliseconds for each class of a picture of
+    256 x 256), without gradients. MixUp: the class with the largest share.
     """
     inside = members(truth_BCHW, valid_B1HW)  # B C H W
     if inside.shape[1] == 1:

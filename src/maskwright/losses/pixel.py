@@ -111,5 +111,5 @@ def ohem(
     ease = (truth * log_shares).sum(1).detach().masked_fill(~counts, torch.inf)  # B H W
     last = (share * counts.sum()).ceil().long().clamp(min=1) - 1
     hardest = (ease.exp() < threshold) | (ease <= ease.flatten().sort().values.take(last))
-    counted = counted * (hardest & counts).unsqueeze(1)
+    counted = counted * hardest.unsqueeze(1)
     return ratio(-(counted * log_shares).sum(), counted.sum())
