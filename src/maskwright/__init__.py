@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from maskwright.api import CrossValidation, Run, cross_validate, demo, train
+    from maskwright.api import CrossValidation, Run, RunEnsemble, cross_validate, demo, open_runs, train
     from maskwright.config import Recipe, load_recipe
     from maskwright.data.dataset import Dataset, open_dataset
     from maskwright.errors import UserError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from maskwright.metrics.contract import MetricContract
     from maskwright.metrics.scores import Scores
     from maskwright.models import build_model
+    from maskwright.predict.ensemble import Ensemble
     from maskwright.predict.predictor import Predictor
 
     __version__: str
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 _HOME = {
     "CrossValidation": "maskwright.api",
     "Dataset": "maskwright.data.dataset",
+    "Ensemble": "maskwright.predict.ensemble",
     "MetricContract": "maskwright.metrics.contract",
     "Predictor": "maskwright.predict.predictor",
     "Recipe": "maskwright.config",
     "Run": "maskwright.api",
+    "RunEnsemble": "maskwright.api",
     "Scores": "maskwright.metrics.scores",
     "UserError": "maskwright.errors",
     "build_model": "maskwright.models",
@@ -41,6 +44,7 @@ _HOME = {
     "evaluate": "maskwright.evaluation",
     "load_recipe": "maskwright.config",
     "open_dataset": "maskwright.data.dataset",
+    "open_runs": "maskwright.api",
     "train": "maskwright.api",
 }
 
@@ -49,8 +53,11 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader meets them
     "cross_validate",
     "demo",
     "Run",
+    "RunEnsemble",
+    "open_runs",
     "CrossValidation",
     "Predictor",
+    "Ensemble",
     "build_model",
     "evaluate",
     "Scores",

@@ -41,7 +41,11 @@ def assemble(
         recipe.input.size, recipe.input.fit, recipe.input.normalise, spec.mean, spec.deviation
     ).to(accelerator.device)
     weights = class_weights(recipe.loss, store.class_pixels)
-    loss = make_loss(recipe.loss, None if weights is None else weights.to(accelerator.device))
+    loss = make_loss(
+        recipe.loss,
+        None if weights is None else weights.to(accelerator.device),
+        deep_supervision=recipe.model.deep_supervision,
+    )
     return Machinery(recipe, store, preprocess, loss, accelerator), spec
 
 

@@ -62,13 +62,12 @@ def _step_memory(machinery: Machinery, state: TrainState, batch: int) -> int:
     """Bytes at the peak of a forward and backward pass on random pictures; the state is as before afterwards."""
     saved = {name: value.clone() for name, value in state.model.state_dict().items()}
     torch.cuda.reset_peak_memory_stats(machinery.device)
-    images = torch.rand(
-        batch, machinery.store.channels, *machinery.recipe.input.size, device=machinery.device
-    )
+    size = machinery.recipe.input.size
+    images = torch.rand(batch, machinery.store.channels, *size, device=machinery.device)
     with machinery.accelerator.autocast():
-        logits = state.model(images.contiguous(memory_format=torch.channels_last))
-    labels = torch.zeros(batch, *logits.shape[2:], dtype=torch.long, device=machinery.device)
-    machinery.loss(logits, Target(labels)).backward()  # type: ignore[no-untyped-call]
+        outputs = state.model(images.contiguous(memory_format=torch.channels_last))
+    labels = torch.zeros(batch, *size, dtype=torch.long, device=machinery.device)
+    machinery.loss(outputs, Target(labels)).backward()  # type: ignore[no-untyped-call]
     state.model.zero_grad(set_to_none=True)
     state.model.load_state_dict(saved)
     return torch.cuda.max_memory_allocated(machinery.device)
