@@ -81,7 +81,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, skips: Sequence[int], widths: Sequence[int], norm: Norm) -> None:
         super().__init__()
-        self.double = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        self.enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
         self.steps = nn.ModuleList(
             ConvBlock(before + skip, out, norm)
             for before, skip, out in zip([channels, *widths], skips, widths, strict=False)
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, skips: Iterable[Sequence[Tensor]]) -> Tensor:
         for step, beside in zip(self.steps, skips, strict=True):
-            x = step(torch.cat([self.double(x), *beside], dim=1))  # B out 2H 2W
+            x = step(torch.cat([self.enlarge(x), *beside], dim=1))  # B out 2H 2W
         return x
 
 
