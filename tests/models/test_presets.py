@@ -16,7 +16,7 @@ from maskwright.config import (
 from maskwright.errors import ConfigError
 from maskwright.models import MODELS, build_model
 
-PARTS = {
+PARTS: dict[str, dict[str, object]] = {
     "attention-unet": {"attention": ["gate"]},
     "cbam-unet": {"attention": ["channel", "spatial"]},
     "aspp-unet": {"bottleneck": ["aspp"]},

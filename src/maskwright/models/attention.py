@@ -31,7 +31,8 @@ class AttentionGate(nn.Module):
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
         joint = F.relu(self.w_x(skip) + self.w_g(coarse))  # B C/2 H W
         coefficients = torch.sigmoid(self.psi(joint))  # B 1 H W
-        return skip * self.resample(coefficients)  # B C sH sW
+        out: Tensor = skip * self.resample(coefficients)  # B C sH sW
+        return out
 
 
 class ChannelAttention(nn.Module):

@@ -49,10 +49,10 @@ def sinusoids(x: Tensor) -> Tensor:
     (channels, height, width), precise = x.shape[1:], torch.promote_types(x.dtype, torch.float32)
     steps = torch.arange(0, channels, 4, device=x.device, dtype=precise)
     frequencies = 10000 ** (-steps / channels)  # C/4
-    rows = torch.arange(height, device=x.device, dtype=precise)[:, None, None] * frequencies  # H 1 C/4
-    columns = torch.arange(width, device=x.device, dtype=precise)[None, :, None] * frequencies  # 1 W C/4
-    rows, columns = torch.broadcast_tensors(rows, columns)  # H W C/4
-    waves = torch.stack([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1)  # H W C/4 4
+    rows = torch.arange(height, device=x.device, dtype=precise)[:, None] * frequencies  # H C/4
+    columns = torch.arange(width, device=x.device, dtype=precise)[:, None] * frequencies  # W C/4
+    down, across = rows[:, None].expand(-1, width, -1), columns.expand(height, -1, -1)  # H W C/4
+    waves = torch.stack([down.sin(), down.cos(), across.sin(), across.cos()], dim=-1)  # H W C/4 4
     return waves.flatten(2)[..., :channels].to(x.dtype)
 
 
@@ -98,7 +98,8 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = (x.permute(0, 2, 3, 1) + sinusoids(x)).flatten(1, 2)  # B HW C
         tokens = self.norm(self.layers(tokens))  # B HW C
-        return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])  # B C H W
+        out: Tensor = tokens.transpose(1, 2).unflatten(2, x.shape[-2:])  # B C H W
+        return out
 
 
 def make_bottleneck(kinds: Sequence[Bottleneck], channels: int, norm: Norm) -> list[nn.Module]:

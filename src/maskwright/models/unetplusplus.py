@@ -78,8 +78,9 @@ class UNetPlusPlus(nn.Module):
         rows.append([self.bottleneck(x)])  # X^{d,0}: B w·2^d H/2^d W/2^d
         for column in self.columns:  # j = 1, ..., d
             below = [row[-1] for row in rows[1:]]  # X^{i+1,j-1}
-            for row, node, coarse in zip(rows, column, below, strict=False):
-                row.append(node(coarse, skip=torch.cat(row, dim=1)))  # X^{i,j}: B w·2^i H/2^i W/2^i
+            for i, node in enumerate(column.children()):
+                row = torch.cat(rows[i], dim=1)  # B j·w·2^i H/2^i W/2^i
+                rows[i].append(node(below[i], skip=row))  # X^{i,j}: B w·2^i H/2^i W/2^i
         _, *others, last = rows[0]  # X^{0,1}, ..., X^{0,d}: B w H W
         outputs: Logits | list[Logits] = self.outputs(self.head(last), others[::-1], images)  # B K H W
         return outputs
