@@ -22,6 +22,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from maskwright.errors import ConfigError
@@ -44,19 +45,50 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _names(value: object) -> object:
+    """Accept `gate`, `"gate,channel"` and `[gate, channel]` for a list of names."""
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "attention-unet": {"attention": ("gate",)},
+    "cbam-unet": {"attention": ("channel", "spatial")},
+    "aspp-unet": {"bottleneck": ("aspp",)},
+    "transformer-unet": {"bottleneck": ("transformer",)},
+    "subpixel-unet": {"upsample": "subpixel"},
+    "aspp-gate-unet": {"attention": ("gate",), "bottleneck": ("aspp",), "deep_supervision": "levels"},
+}
+"""Names of the UNet with parts: `model.name` -> what it adds to `unet`. The last is document 003's best."""
+
+
 class ModelConfig(Part):
-    """The network."""
+    """The network. A name of PRESETS fills in its parts wherever the key has its default.
+
+    So `model.name=attention-unet` has `attention` (gate), and a written config says so too: read again, it is
+    the same network. A key with another value than its default stays as it is; `unet` has no parts of itself.
+    """
 
     name: str = "unet"
     """A name of `maskwright models`."""
     width: PositiveInt = 32
-    """Channels of the first level (unet; 64 in the paper), of all levels (resnet34-unet, narrow and fine)."""
+    """Channels of the first level (unet: 64 in the paper; unetplusplus and dual-unet: 32 in theirs), or of all
+    levels (resnet34-unet, narrow and fine)."""
     depth: Annotated[int, Field(ge=1, le=7)] = 4
-    """Number of halvings (unet)."""
+    """Number of halvings (unet, unetplusplus)."""
     norm: Literal["none", "batch", "group", "layer"] = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping a whole channel in the bottleneck."""
     upsample: Literal["transpose", "bilinear", "subpixel"] = "transpose"
+    """unet, resnet34-unet and unetplusplus; dual-unet is bilinear."""
+    attention: Annotated[tuple[Literal["gate", "channel", "spatial"], ...], BeforeValidator(_names)] = ()
+    """On the skips, in this order (unet, resnet34-unet): attention gate (Oktay et al. 2018), CBAM's channel
+    and spatial attention (Woo et al. 2018)."""
+    bottleneck: Annotated[tuple[Literal["aspp", "transformer"], ...], BeforeValidator(_names)] = ()
+    """Behind the deepest convolutions, in this order (unet, resnet34-unet): atrous spatial pyramid pooling
+    (Chen et al. 2017), a Transformer of two layers."""
+    deep_supervision: Literal["none", "levels", "fused"] = "none"
+    """levels: training judges the logits of every decoder level (unet, resnet34-unet), of every full-size node
+    (unetplusplus), of both networks (dual-unet). fused: and their learnt mixture, which then predicts."""
     decoder: Literal["wide", "narrow", "fine", "unet"] = "narrow"
     """resnet34-unet: `wide` of document 001, `narrow` with bridge of 002, `fine` (narrow down to the pixel), `unet` of
     004."""
@@ -64,6 +96,15 @@ class ModelConfig(Part):
     """auto: one sigmoid channel for two classes, K softmax channels for more."""
     encoder_weights: str = "none"
     """none, imagenet, or a safetensors file (resnet34-unet)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_parts_of_its_name(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        parts = PRESETS.get(str(values.get("name")), {})
+        untouched = (key for key in parts if values.get(key) in (None, [], cls.model_fields[key].default))
+        return {**values, **{key: parts[key] for key in untouched}}
 
 
 class LossConfig(Part):

@@ -10,17 +10,32 @@ from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from maskwright.config import ModelConfig, suggest
+from maskwright.config import PRESETS, ModelConfig, suggest
 from maskwright.errors import ConfigError
+from maskwright.models.dual_unet import DualUNet
 from maskwright.models.resnet34_unet import ResNet34UNet
 from maskwright.models.unet import UNet
+from maskwright.models.unetplusplus import UNetPlusPlus
 from maskwright.models.zoo import load_encoder
 
 MODELS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
     "unet": UNet.build,
+    **dict.fromkeys(PRESETS, UNet.build),
     "resnet34-unet": ResNet34UNet.build,
+    "unetplusplus": UNetPlusPlus.build,
+    "dual-unet": DualUNet.build,
 }
 """(config, input channels, output channels) -> the network with its first weights."""
+
+PARTS = ("attention", "bottleneck", "upsample", "deep_supervision")
+TAKES: dict[str, tuple[str, ...]] = {
+    "unet": PARTS,
+    **dict.fromkeys(PRESETS, PARTS),
+    "resnet34-unet": PARTS,
+    "unetplusplus": ("upsample", "deep_supervision"),
+    "dual-unet": ("deep_supervision",),
+}
+"""Which of PARTS a network is made with; a recipe that asks another network for one is refused."""
 
 
 def output_channels(config: ModelConfig, classes: int) -> int:
@@ -37,14 +52,28 @@ def output_channels(config: ModelConfig, classes: int) -> int:
     return 1 if sigmoid else classes
 
 
+def check_parts(config: ModelConfig) -> None:
+    """Raises ConfigError where the config asks for a part that its network does not have."""
+    for part in PARTS:
+        default, value = ModelConfig.model_fields[part].default, getattr(config, part)
+        if value != default and part not in TAKES.get(config.name, ()):
+            takers = [name for name in TAKES if part in TAKES[name] and name not in PRESETS]
+            shown = [",".join(it) if isinstance(it, tuple) else it for it in (value, default)]
+            raise ConfigError(
+                f"model.{part}={shown[0]}: {config.name} has no such part",
+                f"{' and '.join(takers)} do; leave it at {shown[1] or '[]'} here",
+            )
+
+
 def build_model(
     name_or_config: str | ModelConfig, in_channels: int, classes: int, **changes: object
 ) -> nn.Module:
     """A network with random or, where the config says so, pretrained encoder weights.
 
-    `changes` are fields of ModelConfig: `build_model("unet", 1, 5, width=16)`. The result maps
-    (B, in_channels, H, W) to (B, output_channels(config, classes), H, W). Raises ConfigError, and
-    UserError where pretrained weights cannot be had.
+    `changes` are fields of ModelConfig: `build_model("unet", 1, 5, width=16)`. In evaluation the result maps
+    (B, in_channels, H, W) to logits (B, output_channels(config, classes), H, W). With `deep_supervision` it
+    gives a list of logits in training, the one that evaluation gives first. Raises ConfigError, and UserError
+    where pretrained weights cannot be had.
     """
     config = name_or_config if isinstance(name_or_config, ModelConfig) else ModelConfig(name=name_or_config)
     for key in changes:
@@ -57,6 +86,7 @@ def build_model(
         raise ConfigError(f"model.{first['loc'][0]}={first['input']}: {first['msg']}") from error
     if config.name not in MODELS:
         raise ConfigError(f"there is no model {config.name!r}", suggest(config.name, list(MODELS)))
+    check_parts(config)
     model = MODELS[config.name](config, in_channels, output_channels(config, classes))
     if config.encoder_weights != "none":
         load_encoder(model, config.encoder_weights)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskwright.models.attention import Attention, SkipAttention, SqueezeExcite
 from maskwright.tensors import Images, Logits
 
 Norm: TypeAlias = Literal["none", "batch", "group", "layer"]
@@ -44,9 +46,10 @@ def make_norm(kind: Norm, channels: int) -> nn.Module:
 class ConvNormAct(nn.Sequential):
     """Convolution that keeps the size, norm, ReLU. The norm's shift replaces the convolution's bias."""
 
-    def __init__(self, channels: int, out: int, norm: Norm, kernel: int = 3) -> None:
+    def __init__(self, channels: int, out: int, norm: Norm, kernel: int = 3, dilation: int = 1) -> None:
+        padding = dilation * (kernel // 2)
         super().__init__(
-            nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=norm == "none"),
+            nn.Conv2d(channels, out, kernel, padding=padding, dilation=dilation, bias=norm == "none"),
             make_norm(norm, out),
             nn.ReLU(inplace=True),
         )
@@ -107,18 +110,35 @@ def make_upsampler(kind: Upsample, channels: int, out: int) -> nn.Module:
 
 
 class Up(nn.Module):
-    """One step up the UNet: up-sample, put the skip beside it, two convolutions."""
+    """One step up the UNet: up-sample, put the skip (as `attention` lets it pass) beside, two convolutions."""
 
-    def __init__(self, channels: int, skip: int, out: int, norm: Norm, upsample: Upsample) -> None:
+    def __init__(
+        self,
+        channels: int,
+        skip: int,
+        out: int,
+        norm: Norm,
+        upsample: Upsample,
+        attention: Sequence[Attention] = (),
+    ) -> None:
         super().__init__()
         self.up = make_upsampler(upsample, channels, out)
         self.conv = DoubleConv(skip + out, out, norm)
+        self.attend = SkipAttention(attention, skip, gating=channels)
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         fine = self.up(coarse)  # B out 2H 2W
+        skip = self.attend(skip, coarse)  # B skip 2H 2W
         both = torch.cat([skip, fine], dim=1)  # B skip+out 2H 2W
         out: Tensor = self.conv(both)  # B out 2H 2W
         return out
+
+
+class Blend(nn.Conv2d):
+    """`maps` maps of `channels`, concatenated, become one by a 1x1 convolution that starts as their mean."""
+
+    def __init__(self, maps: int, channels: int) -> None:
+        super().__init__(maps * channels, channels, 1)
 
 
 def pad_to_multiple(images: Images, multiple: int) -> Images:
@@ -132,15 +152,20 @@ def crop_like(logits: Logits, images: Images) -> Logits:
     return logits[..., : images.shape[-2], : images.shape[-1]]
 
 
-def initialise(model: nn.Module, head: nn.Conv2d) -> None:
+def initialise(model: nn.Module, *heads: nn.Module) -> None:
     """He initialisation for ReLU, fan-in (He et al. 2015, equation 10; the UNet's rule too); biases 0.
 
     A pixel of a 2x2, stride 2 transposed convolution sees one tap, so its fan-in is the channel count.
     Sub-pixel convolutions start with four equal values, free of checkerboards (Aitken et al. 2017). The
-    head has no ReLU behind it: weights of variance 1 / fan-in. Smaller ones may all turn negative in the first
-    steps, and as its inputs are not, the foreground could then not be said at all.
+    heads have no ReLU behind them: weights of variance 1 / fan-in. Smaller ones may all turn negative in the
+    first steps, and as their inputs are not, the foreground could then not be said at all. Attention keeps
+    torch's own weights, of a sixth of He's variance: from his its sigmoids would start saturated.
     """
+    attention = [module for module in model.modules() if isinstance(module, SkipAttention | SqueezeExcite)]
+    spared = {part for module in attention for part in module.modules()}
     for module in model.modules():
+        if module in spared:
+            continue
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         elif isinstance(module, nn.ConvTranspose2d):
@@ -151,4 +176,12 @@ def initialise(model: nn.Module, head: nn.Conv2d) -> None:
         if isinstance(module, SubPixel):
             weight = module.expand.weight.detach()
             weight.copy_(weight[::4].repeat_interleave(4, dim=0))
-    nn.init.normal_(head.weight, std=math.sqrt(1 / head.in_channels))
+    for module in (part for head in heads for part in head.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=math.sqrt(1 / module.in_channels))
+    for module in model.modules():
+        if isinstance(module, Blend):
+            maps = module.in_channels // module.out_channels
+            module.weight.detach().copy_(
+                torch.eye(module.out_channels).repeat(1, maps)[..., None, None] / maps
+            )

@@ -6,6 +6,7 @@ pixel) and `unet` (004). Where a document is silent or unclear, the class says w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -13,17 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwright.config import ModelConfig
+from maskwright.models.attention import Attention, SkipAttention
 from maskwright.models.blocks import (
     ConvNormAct,
     DoubleConv,
     Norm,
     Up,
     Upsample,
-    crop_like,
     initialise,
     make_upsampler,
     pad_to_multiple,
 )
+from maskwright.models.bottleneck import make_bottleneck
+from maskwright.models.supervision import make_outputs
 from maskwright.tensors import Images, Logits
 
 
@@ -90,45 +93,71 @@ class ResNet34(nn.Module):
         return Features(half, pooled, quarter, eighth, sixteenth, last)
 
 
+class Decoded(NamedTuple):
+    """What a decoder hands on."""
+
+    logits: Logits  # B K H W
+    coarser: list[Tensor]  # the levels that have no logits yet, finer ones first, for deep supervision
+
+
 class WideDecoder(nn.Module):
     """Document 001: 256, 128, 64, 64 channels; its own recipe has norm `none`.
 
     Its last skip is the pooled stem at H/4, interpolated to the H/2 of the decoder; the logits are made
-    at H/2 and interpolated to full size.
+    at H/2 and interpolated to full size, so the next coarser level is H/4.
     """
 
     multiple = 32
+    coarser = (64, 128, 256)
+    """Channels of H/4, H/8, H/16."""
 
-    def __init__(self, out_channels: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
+    def __init__(self, config: ModelConfig, out_channels: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout2d(dropout)
-        self.up4 = Up(512, 256, 256, norm, upsample)
-        self.up3 = Up(256, 128, 128, norm, upsample)
-        self.up2 = Up(128, 64, 64, norm, upsample)
-        self.up1 = Up(64, 64, 64, norm, upsample)
+        parts = config.norm, config.upsample, config.attention
+        self.bottleneck = nn.Sequential(
+            *make_bottleneck(config.bottleneck, 512, config.norm), nn.Dropout2d(config.dropout)
+        )
+        self.up4 = Up(512, 256, 256, *parts)
+        self.up3 = Up(256, 128, 128, *parts)
+        self.up2 = Up(128, 64, 64, *parts)
+        self.up1 = Up(64, 64, 64, *parts)
         self.head = nn.Conv2d(64, out_channels, 1)
 
-    def forward(self, features: Features) -> Logits:
+    def forward(self, features: Features) -> Decoded:
         stem = F.interpolate(features.pooled, scale_factor=2.0, mode="bilinear", align_corners=False)  # H/2
-        last = self.dropout(features.last)  # B 512 H/32 W/32
+        last = self.bottleneck(features.last)  # B 512 H/32 W/32
         sixteenth = self.up4(last, skip=features.sixteenth)  # B 256 H/16 W/16
         eighth = self.up3(sixteenth, skip=features.eighth)  # B 128 H/8 W/8
         quarter = self.up2(eighth, skip=features.quarter)  # B 64 H/4 W/4
         half = self.up1(quarter, skip=stem)  # B 64 H/2 W/2
         logits = self.head(half)  # B K H/2 W/2
-        return F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)  # B K H W
+        full = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)  # B K H W
+        return Decoded(full, [quarter, eighth, sixteenth])
 
 
 class FuseUp(nn.Module):
-    """Document 002's step: put the skip beside, up-sample both to a few channels, two convolutions."""
+    """Document 002's step: put the skip beside, up-sample both to a few channels, two convolutions.
 
-    def __init__(self, channels: int, out: int, norm: Norm, upsample: Upsample) -> None:
+    The skip is as large as what comes from below, and so is what gates it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        skip: int,
+        out: int,
+        norm: Norm,
+        upsample: Upsample,
+        attention: Sequence[Attention],
+    ) -> None:
         super().__init__()
-        self.up = make_upsampler(upsample, channels, out)
+        self.up = make_upsampler(upsample, channels + skip, out)
         self.conv = DoubleConv(out, out, norm)
+        self.attend = SkipAttention(attention, skip, gating=channels, stride=1)
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        both = torch.cat([coarse, skip], dim=1)  # B channels H W
+        skip = self.attend(skip, coarse)  # B skip H W
+        both = torch.cat([coarse, skip], dim=1)  # B channels+skip H W
         fine = self.up(both)  # B out 2H 2W
         out: Tensor = self.conv(fine)  # B out 2H 2W
         return out
@@ -144,31 +173,36 @@ class NarrowDecoder(nn.Module):
 
     multiple = 32
 
-    def __init__(self, out_channels: int, width: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
+    def __init__(self, config: ModelConfig, out_channels: int) -> None:
         super().__init__()
-        self.bridge = nn.Sequential(ConvNormAct(512, 256, norm, kernel=1), nn.Dropout2d(dropout))
+        width, parts = config.width, (config.norm, config.upsample, config.attention)
+        self.coarser = (width,) * 4  # H/2, H/4, H/8, H/16
+        self.bridge = nn.Sequential(
+            ConvNormAct(512, 256, config.norm, kernel=1),
+            *make_bottleneck(config.bottleneck, 256, config.norm),
+            nn.Dropout2d(config.dropout),
+        )
         self.scale = nn.Conv2d(256, 512, 1)
-        self.up4 = FuseUp(256 + 512, width, norm, upsample)
-        self.up3 = FuseUp(width + 512, width, norm, upsample)
-        self.up2 = FuseUp(width + 128, width, norm, upsample)
-        self.up1 = FuseUp(width + 64, width, norm, upsample)
-        self.up0 = make_upsampler(upsample, width, width)
+        self.up4 = FuseUp(256, 512, width, *parts)
+        self.up3 = FuseUp(width, 512, width, *parts)
+        self.up2 = FuseUp(width, 128, width, *parts)
+        self.up1 = FuseUp(width, 64, width, *parts)
+        self.up0 = make_upsampler(config.upsample, width, width)
         self.head = nn.Conv2d(width, out_channels, 1)
 
-    def up_to_half(self, features: Features) -> Tensor:
+    def up_to_half(self, features: Features) -> list[Tensor]:
         bridge = self.bridge(features.last)  # B 256 H/32 W/32
         scaled = self.scale(features.sixteenth)  # B 512 H/16 W/16
         sixteenth = self.up4(bridge, skip=features.last)  # B w H/16 W/16
         eighth = self.up3(sixteenth, skip=scaled)  # B w H/8 W/8
         quarter = self.up2(eighth, skip=features.eighth)  # B w H/4 W/4
-        half: Tensor = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
-        return half
+        half = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
+        return [half, quarter, eighth, sixteenth]
 
-    def forward(self, features: Features) -> Logits:
-        half = self.up_to_half(features)  # B w H/2 W/2
-        full = self.up0(half)  # B w H W
-        logits: Logits = self.head(full)  # B K H W
-        return logits
+    def forward(self, features: Features) -> Decoded:
+        levels = self.up_to_half(features)  # B w H/2 W/2 ... H/16 W/16
+        full = self.up0(levels[0])  # B w H W
+        return Decoded(self.head(full), levels)
 
 
 class FineDecoder(NarrowDecoder):
@@ -179,17 +213,16 @@ class FineDecoder(NarrowDecoder):
     outlines are blunt, and where the network is in doubt its probabilities show the patches.
     """
 
-    def __init__(self, out_channels: int, width: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
-        super().__init__(out_channels, width, dropout, norm, upsample)
-        finest = max(width // 2, 1)
-        self.up0 = FuseUp(width + 64, finest, norm, upsample)
+    def __init__(self, config: ModelConfig, out_channels: int) -> None:
+        super().__init__(config, out_channels)
+        finest = max(config.width // 2, 1)
+        self.up0 = FuseUp(config.width, 64, finest, config.norm, config.upsample, config.attention)
         self.head = nn.Conv2d(finest, out_channels, 1)
 
-    def forward(self, features: Features) -> Logits:
-        half = self.up_to_half(features)  # B w H/2 W/2
-        full = self.up0(half, skip=features.half)  # B w/2 H W
-        logits: Logits = self.head(full)  # B K H W
-        return logits
+    def forward(self, features: Features) -> Decoded:
+        levels = self.up_to_half(features)  # B w H/2 W/2 ... H/16 W/16
+        full = self.up0(levels[0], skip=features.half)  # B w/2 H W
+        return Decoded(self.head(full), levels)
 
 
 class UNetDecoder(nn.Module):
@@ -201,20 +234,27 @@ class UNetDecoder(nn.Module):
     """
 
     multiple = 64
+    coarser = (64, 64, 128, 256, 512)
+    """Channels of H/2 to H/32."""
 
-    def __init__(self, out_channels: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
+    def __init__(self, config: ModelConfig, out_channels: int) -> None:
         super().__init__()
+        parts = config.norm, config.upsample, config.attention
         self.halve = nn.MaxPool2d(2)
-        self.bottleneck = nn.Sequential(DoubleConv(512, 1024, norm), nn.Dropout2d(dropout))
-        self.up5 = Up(1024, 512, 512, norm, upsample)
-        self.up4 = Up(512, 256, 256, norm, upsample)
-        self.up3 = Up(256, 128, 128, norm, upsample)
-        self.up2 = Up(128, 64, 64, norm, upsample)
-        self.up1 = Up(64, 64, 64, norm, upsample)
-        self.up0 = make_upsampler(upsample, 64, 64)
+        self.bottleneck = nn.Sequential(
+            DoubleConv(512, 1024, config.norm),
+            *make_bottleneck(config.bottleneck, 1024, config.norm),
+            nn.Dropout2d(config.dropout),
+        )
+        self.up5 = Up(1024, 512, 512, *parts)
+        self.up4 = Up(512, 256, 256, *parts)
+        self.up3 = Up(256, 128, 128, *parts)
+        self.up2 = Up(128, 64, 64, *parts)
+        self.up1 = Up(64, 64, 64, *parts)
+        self.up0 = make_upsampler(config.upsample, 64, 64)
         self.head = nn.Conv2d(64, out_channels, 1)
 
-    def forward(self, features: Features) -> Logits:
+    def forward(self, features: Features) -> Decoded:
         bottom = self.bottleneck(self.halve(features.last))  # B 1024 H/64 W/64
         last = self.up5(bottom, skip=features.last)  # B 512 H/32 W/32
         sixteenth = self.up4(last, skip=features.sixteenth)  # B 256 H/16 W/16
@@ -222,45 +262,43 @@ class UNetDecoder(nn.Module):
         quarter = self.up2(eighth, skip=features.quarter)  # B 64 H/4 W/4
         half = self.up1(quarter, skip=features.half)  # B 64 H/2 W/2
         full = self.up0(half)  # B 64 H W
-        logits: Logits = self.head(full)  # B K H W
-        return logits
+        return Decoded(self.head(full), [half, quarter, eighth, sixteenth, last])
 
 
 Decoder = WideDecoder | NarrowDecoder | UNetDecoder
-
-
-def _make_decoder(config: ModelConfig, out_channels: int) -> Decoder:
-    match config.decoder:
-        case "wide":
-            return WideDecoder(out_channels, config.dropout, config.norm, config.upsample)
-        case "narrow":
-            return NarrowDecoder(out_channels, config.width, config.dropout, config.norm, config.upsample)
-        case "fine":
-            return FineDecoder(out_channels, config.width, config.dropout, config.norm, config.upsample)
-        case "unet":
-            return UNetDecoder(out_channels, config.dropout, config.norm, config.upsample)
+DECODERS: dict[str, type[Decoder]] = {
+    "wide": WideDecoder,
+    "narrow": NarrowDecoder,
+    "fine": FineDecoder,
+    "unet": UNetDecoder,
+}
 
 
 class ResNet34UNet(nn.Module):
     """Pictures B C H W -> logits B K H W, any H, W >= 1 (padded to multiples of 32, or 64 for `unet`).
 
-    The encoder always has batch norm; `norm` and `upsample` decide about the decoder, `dropout` about
-    the channels that enter it at the bottom, `width` about the narrow and the fine one alone. Training needs
-    more than one value per channel at the bottom: two pictures, or sides above the multiple.
+    The encoder always has batch norm; `norm` and `upsample` decide about the decoder, `attention` about
+    its skips, `bottleneck` and `dropout` about the channels that enter it at the bottom, `width` about the
+    narrow and the fine one alone. With `deep_supervision`, training gets the logits of each decoder level, B K H/2^i
+    W/2^i (rounded up), full size first; `wide` has none at H/2, where its full ones are made. Training
+    needs more than one value per channel at the bottom: two pictures, or sides above the multiple.
     """
 
-    def __init__(self, in_channels: int, decoder: Decoder) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.encoder = ResNet34(in_channels)
-        self.decoder = decoder
-        initialise(self, decoder.head)
+        self.decoder = DECODERS[config.decoder](config, out_channels)
+        heads = (nn.Conv2d(channels, out_channels, 1) for channels in self.decoder.coarser)
+        self.outputs = make_outputs(config.deep_supervision, heads, out_channels)
+        initialise(self, self.decoder.head, self.outputs)
 
     @classmethod
     def build(cls, config: ModelConfig, in_channels: int, out_channels: int) -> Self:
-        return cls(in_channels, _make_decoder(config, out_channels))
+        return cls(config, in_channels, out_channels)
 
-    def forward(self, images: Images) -> Logits:
+    def forward(self, images: Images) -> Logits | list[Logits]:
         padded = pad_to_multiple(images, self.decoder.multiple)  # B C H W
         features = self.encoder(padded)  # H/2 ... H/32
-        logits = self.decoder(features)  # B K H W
-        return crop_like(logits, images)
+        full, coarser = self.decoder(features)  # B K H W and H/2 ...
+        outputs: Logits | list[Logits] = self.outputs(full, coarser, images)  # B K H W
+        return outputs
