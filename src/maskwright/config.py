@@ -50,16 +50,15 @@ class ModelConfig(Part):
     name: str = "unet"
     """A name of `maskwright models`."""
     width: PositiveInt = 32
-    """Channels of the first level (unet; 64 in the paper), of all levels (resnet34-unet, narrow and fine)."""
+    """Channels of the first level (unet; 64 in the paper), of all levels (resnet34-unet, narrow)."""
     depth: Annotated[int, Field(ge=1, le=7)] = 4
     """Number of halvings (unet)."""
     norm: Literal["none", "batch", "group", "layer"] = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping a whole channel in the bottleneck."""
     upsample: Literal["transpose", "bilinear", "subpixel"] = "transpose"
-    decoder: Literal["wide", "narrow", "fine", "unet"] = "narrow"
-    """resnet34-unet: `wide` of document 001, `narrow` with bridge of 002, `fine` (narrow down to the pixel), `unet` of
-    004."""
+    decoder: Literal["wide", "narrow", "unet"] = "narrow"
+    """resnet34-unet: `wide` of document 001, `narrow` with bridge of 002, `unet` of 004."""
     outputs: Literal["auto", "sigmoid", "softmax"] = "auto"
     """auto: one sigmoid channel for two classes, K softmax channels for more."""
     encoder_weights: str = "none"

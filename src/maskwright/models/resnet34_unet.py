@@ -1,7 +1,7 @@
 """ResNet34 (He et al. 2016, table 1) as the encoder of a UNet, under the decoders of three documents.
 
-`wide` (001), `narrow` (002, after the figure of the ResNet34-UNet paper), `fine` (ours: narrow down to the
-pixel) and `unet` (004). Where a document is silent or unclear, the class says what was chosen.
+`wide` (001), `narrow` (002, after the figure of the ResNet34-UNet paper) and `unet` (004). Where a
+document is silent or unclear, the class says what was chosen.
 """
 
 from __future__ import annotations
@@ -155,39 +155,14 @@ class NarrowDecoder(nn.Module):
         self.up0 = make_upsampler(upsample, width, width)
         self.head = nn.Conv2d(width, out_channels, 1)
 
-    def up_to_half(self, features: Features) -> Tensor:
+    def forward(self, features: Features) -> Logits:
         bridge = self.bridge(features.last)  # B 256 H/32 W/32
         scaled = self.scale(features.sixteenth)  # B 512 H/16 W/16
         sixteenth = self.up4(bridge, skip=features.last)  # B w H/16 W/16
         eighth = self.up3(sixteenth, skip=scaled)  # B w H/8 W/8
         quarter = self.up2(eighth, skip=features.eighth)  # B w H/4 W/4
-        half: Tensor = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
-        return half
-
-    def forward(self, features: Features) -> Logits:
-        half = self.up_to_half(features)  # B w H/2 W/2
+        half = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
         full = self.up0(half)  # B w H W
-        logits: Logits = self.head(full)  # B K H W
-        return logits
-
-
-class FineDecoder(NarrowDecoder):
-    """`narrow`, whose last step takes the stem's features at H/2 along and ends in two convolutions of `width` / 2
-    channels at full size.
-
-    In document 002's form every 2x2 patch of the mask is read off one vector that no skip finer than H/4 has reached:
-    outlines are blunt, and where the network is in doubt its probabilities show the patches.
-    """
-
-    def __init__(self, out_channels: int, width: int, dropout: float, norm: Norm, upsample: Upsample) -> None:
-        super().__init__(out_channels, width, dropout, norm, upsample)
-        finest = max(width // 2, 1)
-        self.up0 = FuseUp(width + 64, finest, norm, upsample)
-        self.head = nn.Conv2d(finest, out_channels, 1)
-
-    def forward(self, features: Features) -> Logits:
-        half = self.up_to_half(features)  # B w H/2 W/2
-        full = self.up0(half, skip=features.half)  # B w/2 H W
         logits: Logits = self.head(full)  # B K H W
         return logits
 
@@ -235,8 +210,6 @@ def _make_decoder(config: ModelConfig, out_channels: int) -> Decoder:
             return WideDecoder(out_channels, config.dropout, config.norm, config.upsample)
         case "narrow":
             return NarrowDecoder(out_channels, config.width, config.dropout, config.norm, config.upsample)
-        case "fine":
-            return FineDecoder(out_channels, config.width, config.dropout, config.norm, config.upsample)
         case "unet":
             return UNetDecoder(out_channels, config.dropout, config.norm, config.upsample)
 
@@ -245,7 +218,7 @@ class ResNet34UNet(nn.Module):
     """Pictures B C H W -> logits B K H W, any H, W >= 1 (padded to multiples of 32, or 64 for `unet`).
 
     The encoder always has batch norm; `norm` and `upsample` decide about the decoder, `dropout` about
-    the channels that enter it at the bottom, `width` about the narrow and the fine one alone. Training needs
+    the channels that enter it at the bottom, `width` about the narrow one alone. Training needs
     more than one value per channel at the bottom: two pictures, or sides above the multiple.
     """
 
