@@ -72,7 +72,7 @@ class ModelConfig(Part):
     """A name of `maskwright models`."""
     width: PositiveInt = 32
     """Channels of the first level (unet: 64 in the paper; unetplusplus and dual-unet: 32 in theirs), or of all
-    levels (resnet34-unet, narrow and fine)."""
+    levels (resnet34-unet, narrow)."""
     depth: Annotated[int, Field(ge=1, le=7)] = 4
     """Number of halvings (unet, unetplusplus)."""
     norm: Literal["none", "batch", "group", "layer"] = "batch"
@@ -89,9 +89,8 @@ class ModelConfig(Part):
     deep_supervision: Literal["none", "levels", "fused"] = "none"
     """levels: training judges the logits of every decoder level (unet, resnet34-unet), of every full-size node
     (unetplusplus), of both networks (dual-unet). fused: and their learnt mixture, which then predicts."""
-    decoder: Literal["wide", "narrow", "fine", "unet"] = "narrow"
-    """resnet34-unet: `wide` of document 001, `narrow` with bridge of 002, `fine` (narrow down to the pixel), `unet` of
-    004."""
+    decoder: Literal["wide", "narrow", "unet"] = "narrow"
+    """resnet34-unet: `wide` of document 001, `narrow` with bridge of 002, `unet` of 004."""
     outputs: Literal["auto", "sigmoid", "softmax"] = "auto"
     """auto: one sigmoid channel for two classes, K softmax channels for more."""
     encoder_weights: str = "none"

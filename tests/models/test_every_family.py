@@ -22,12 +22,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "unet subpixel": {"name": "unet", "width": 8, "depth": 2, "upsample": "subpixel", **EVERYTHING},
     "wide": {"name": "resnet34-unet", "decoder": "wide", **EVERYTHING},
     "narrow": {"name": "resnet34-unet", "decoder": "narrow", "width": 8, **EVERYTHING},
-    "fine": {"name": "resnet34-unet", "decoder": "fine", "width": 8, **EVERYTHING},
     "unet decoder": {"name": "resnet34-unet", "decoder": "unet", **EVERYTHING},
     "unetplusplus": {"name": "unetplusplus", "width": 8, "depth": 2, "deep_supervision": "fused"},
     "dual-unet": {"name": "dual-unet", "width": 4, "deep_supervision": "fused"},
 }
-RESNETS = ("wide", "narrow", "fine", "unet decoder")
+RESNETS = ("wide", "narrow", "unet decoder")
 every_family = pytest.mark.parametrize("family", FAMILIES)
 every_light_family = pytest.mark.parametrize("family", [name for name in FAMILIES if name not in RESNETS])
 

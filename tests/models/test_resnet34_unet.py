@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskwright.models import build_model, flops, parameters
 from maskwright.models.resnet34_unet import ResNet34, ResNet34UNet
 
-DECODERS = ("wide", "narrow", "fine", "unet")
+DECODERS = ("wide", "narrow", "unet")
 
 
 def resnet34_unet(in_channels: int = 3, classes: int = 2, **changes: object) -> ResNet34UNet:
@@ -50,25 +50,6 @@ def test_the_narrow_decoder_has_the_sizes_of_document_002() -> None:
     ups = sum(4 * width * c + width for c in (256 + 512, width + 512, width + 128, width + 64, width))
     bridge, scale, head = 512 * 256 + 2 * 256, 256 * 512 + 512, width + 1
     assert parameters(resnet34_unet().decoder) == convolutions + ups + bridge + scale + head
-
-
-def test_fine_is_narrow_with_a_last_step_that_sees_the_stem() -> None:
-    """From 32 + 64 channels up to 16, then two 3x3 convolutions with their norms; the head reads 16, not 32."""
-    up = 4 * 16 * (32 + 64) + 16
-    convolutions = 2 * 9 * 16 * 16 + 4 * 16
-    narrow = parameters(resnet34_unet().decoder) - (4 * 32 * 32 + 32) - (32 + 1)
-    assert parameters(resnet34_unet(decoder="fine").decoder) == narrow + up + convolutions + 16 + 1
-
-
-def test_the_fine_decoder_sees_what_the_stem_sees() -> None:
-    """Detail finer than H/4 reaches the logits through no other skip."""
-    model = resnet34_unet(decoder="fine").eval()
-    with torch.no_grad():
-        features = model.encoder(torch.randn(1, 3, 64, 64))
-        blurred = F.interpolate(F.avg_pool2d(features.half, 4), scale_factor=4.0)
-        assert not torch.equal(
-            model.decoder(features).logits, model.decoder(features._replace(half=blurred)).logits
-        )
 
 
 def test_the_unet_decoder_has_the_unets_own_parts() -> None:
@@ -113,8 +94,6 @@ def test_channels_in_and_out(in_channels: int, classes: int, outputs: str, chann
         ("narrow", "batch", "transpose"),
         ("narrow", "group", "bilinear"),
         ("narrow", "layer", "subpixel"),
-        ("fine", "batch", "transpose"),
-        ("fine", "group", "subpixel"),
         ("unet", "batch", "transpose"),
     ],
 )

@@ -1,7 +1,7 @@
 """ResNet34 (He et al. 2016, table 1) as the encoder of a UNet, under the decoders of three documents.
 
-`wide` (001), `narrow` (002, after the figure of the ResNet34-UNet paper), `fine` (ours: narrow down to the
-pixel) and `unet` (004). Where a document is silent or unclear, the class says what was chosen.
+`wide` (001), `narrow` (002, after the figure of the ResNet34-UNet paper) and `unet` (004). Where a
+document is silent or unclear, the class says what was chosen.
 """
 
 from __future__ import annotations
@@ -190,39 +190,15 @@ class NarrowDecoder(nn.Module):
         self.up0 = make_upsampler(config.upsample, width, width)
         self.head = nn.Conv2d(width, out_channels, 1)
 
-    def up_to_half(self, features: Features) -> list[Tensor]:
+    def forward(self, features: Features) -> Decoded:
         bridge = self.bridge(features.last)  # B 256 H/32 W/32
         scaled = self.scale(features.sixteenth)  # B 512 H/16 W/16
         sixteenth = self.up4(bridge, skip=features.last)  # B w H/16 W/16
         eighth = self.up3(sixteenth, skip=scaled)  # B w H/8 W/8
         quarter = self.up2(eighth, skip=features.eighth)  # B w H/4 W/4
         half = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
-        return [half, quarter, eighth, sixteenth]
-
-    def forward(self, features: Features) -> Decoded:
-        levels = self.up_to_half(features)  # B w H/2 W/2 ... H/16 W/16
-        full = self.up0(levels[0])  # B w H W
-        return Decoded(self.head(full), levels)
-
-
-class FineDecoder(NarrowDecoder):
-    """`narrow`, whose last step takes the stem's features at H/2 along and ends in two convolutions of `width` / 2
-    channels at full size.
-
-    In document 002's form every 2x2 patch of the mask is read off one vector that no skip finer than H/4 has reached:
-    outlines are blunt, and where the network is in doubt its probabilities show the patches.
-    """
-
-    def __init__(self, config: ModelConfig, out_channels: int) -> None:
-        super().__init__(config, out_channels)
-        finest = max(config.width // 2, 1)
-        self.up0 = FuseUp(config.width, 64, finest, config.norm, config.upsample, config.attention)
-        self.head = nn.Conv2d(finest, out_channels, 1)
-
-    def forward(self, features: Features) -> Decoded:
-        levels = self.up_to_half(features)  # B w H/2 W/2 ... H/16 W/16
-        full = self.up0(levels[0], skip=features.half)  # B w/2 H W
-        return Decoded(self.head(full), levels)
+        full = self.up0(half)  # B w H W
+        return Decoded(self.head(full), [half, quarter, eighth, sixteenth])
 
 
 class UNetDecoder(nn.Module):
@@ -266,12 +242,7 @@ class UNetDecoder(nn.Module):
 
 
 Decoder = WideDecoder | NarrowDecoder | UNetDecoder
-DECODERS: dict[str, type[Decoder]] = {
-    "wide": WideDecoder,
-    "narrow": NarrowDecoder,
-    "fine": FineDecoder,
-    "unet": UNetDecoder,
-}
+DECODERS: dict[str, type[Decoder]] = {"wide": WideDecoder, "narrow": NarrowDecoder, "unet": UNetDecoder}
 
 
 class ResNet34UNet(nn.Module):
@@ -279,7 +250,7 @@ class ResNet34UNet(nn.Module):
 
     The encoder always has batch norm; `norm` and `upsample` decide about the decoder, `attention` about
     its skips, `bottleneck` and `dropout` about the channels that enter it at the bottom, `width` about the
-    narrow and the fine one alone. With `deep_supervision`, training gets the logits of each decoder level, B K H/2^i
+    narrow one alone. With `deep_supervision`, training gets the logits of each decoder level, B K H/2^i
     W/2^i (rounded up), full size first; `wide` has none at H/2, where its full ones are made. Training
     needs more than one value per channel at the bottom: two pictures, or sides above the multiple.
     """
