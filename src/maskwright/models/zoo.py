@@ -7,15 +7,15 @@ segmentation_models_pytorch as it makes them by default (except PSPNet, see belo
 This is the only module that knows the two libraries; nothing of them is imported, and nothing is fetched,
 before somebody asks for it.
 
-Every model takes pictures of any size: they are padded inside, and `build` tries it once, on tensors without
-memory. Encoders that cannot do it are refused with their own reason, among them:
+Every model takes pictures of any size: they are padded inside, and `build` tries an odd size once, on tensors
+without memory. What cannot do it is refused with its own reason. Of the encoders of timm 1.0.31 these are
 
-- transformers that divide a picture of one size into windows or grids: MaxViT, CoAtNet, NesT, Hiera, MViTv2, XCiT's
-  and VOLO's relatives without resampled positions, BEiT (dpt, setr). Swin and plain ViTs work: their
-  `dynamic_img_size` is switched on.
-- plain ViTs under the pyramids (deeplabv3plus, fpn, linknet, manet, pan, pspnet, segformer, smp-unet, upernet),
-  which need maps of several sizes; use dpt or setr. Patches of 14 pixels under dpt, whose levels would not meet.
-- HRNet, Swin and all others that cannot be dilated under deeplabv3plus, pan and pspnet.
+- bound to one size of picture by their windows, grids or positions: BEiT, BoTNet, CoaT, CoAtNet, EfficientFormer,
+  GCViT, HaloNet, Hiera, MaxViT, NesT. Swin and plain ViTs are not: their `dynamic_img_size` is switched on;
+- without padding, so that their maps do not meet in a decoder: Inception, the first Xception;
+- without maps of halving sizes, for all but dpt and setr: plain ViTs, CaiT, ConvMixer, ConViT, CrossViT,
+  EfficientViT-M, LeViT, PiT, Sequencer, Visformer, VOLO, XCiT. Patches of 14 pixels fit setr, but not dpt's levels;
+- not to be dilated, for deeplabv3plus, pan and pspnet: HRNet, Swin, Mix Transformers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import traceback
 import warnings
 from collections.abc import Mapping
 from itertools import chain
@@ -185,7 +186,8 @@ def _advice(architecture: str) -> str:
         return (
             f"{architecture} dilates its encoder, as ResNets, ConvNeXts, EfficientNets and MobileNets allow"
         )
-    return f"{architecture} needs maps of several sizes of any picture, such as {ARCHITECTURES[architecture].encoder} has"
+    known = ARCHITECTURES[architecture].encoder
+    return f"{architecture} needs maps of several sizes, and of pictures of any size, as {known} has them"
 
 
 def _parse(name: str) -> tuple[str, str]:
@@ -316,7 +318,9 @@ def _try_odd_size(model: nn.Module, in_channels: int) -> None:
 
 
 def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """What it says, or the line that it was raised in: timm has assertions without words."""
+    said = str(error) or f"{type(error).__name__} in `{traceback.extract_tb(error.__traceback__)[-1].line}`"
+    return " ".join(said.split())[:200]
 
 
 def placed_file(encoder: str = "resnet34") -> Path:
