@@ -74,14 +74,24 @@ def test_the_encoder_of_a_saved_model_loads(tmp_path: Path) -> None:
         assert torch.equal(tensor, first.state_dict()[f"encoder.{name}"]), name
 
 
-def test_imagenet_out_of_reach_names_the_file_to_place_within_seconds(cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "encoder", "repository"),
+    [
+        ("resnet34-unet", "resnet34", "timm/resnet34.a1_in1k"),
+        pytest.param("fpn:test_resnet", "test_resnet", "timm/test_resnet.r160_in1k", marks=pytest.mark.slow),
+    ],
+)
+def test_imagenet_out_of_reach_names_the_file_to_place_within_seconds(
+    name: str, encoder: str, repository: str, cache: Path, tmp_path: Path
+) -> None:
     """In a process of its own, with a proxy where nobody listens: this machine's network has no say."""
+    theirs = "segmentation_models_pytorch" if ":" in name else "huggingface_hub"
     code = (
-        "import time, huggingface_hub\n"
+        f"import time, {theirs}\n"
         "from maskwright.errors import UserError\n"
         "from maskwright.models import build_model\n"
         "began = time.monotonic()\n"
-        "try: build_model('resnet34-unet', 3, 2, encoder_weights='imagenet')\n"
+        f"try: build_model({name!r}, 3, 2, encoder_weights='imagenet')\n"
         "except UserError as error: print(time.monotonic() - began, error)\n"
     )
     nobody = "http://127.0.0.1:9"
@@ -101,8 +111,8 @@ def test_imagenet_out_of_reach_names_the_file_to_place_within_seconds(cache: Pat
             check=True,
         )
         seconds, _, says = done.stdout.partition(" ")
-        assert says.startswith("the ImageNet weights timm/resnet34.a1_in1k cannot be fetched")
-        assert f"place its model.safetensors at {cache}/weights/resnet34.safetensors" in says
+        assert says.startswith(f"the ImageNet weights {repository} cannot be fetched")
+        assert f"place its model.safetensors at {cache}/weights/{encoder}.safetensors" in says
         assert says.count("\n") == 1
         assert float(seconds) < 15  # the hub's own retries wait for 23
 
