@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from maskwright.config import PRESETS, ModelConfig, suggest
 from maskwright.errors import ConfigError
+from maskwright.models import zoo
 from maskwright.models.dual_unet import DualUNet
 from maskwright.models.resnet34_unet import ResNet34UNet
 from maskwright.models.unet import UNet
@@ -25,7 +26,7 @@ MODELS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
     "unetplusplus": UNetPlusPlus.build,
     "dual-unet": DualUNet.build,
 }
-"""(config, input channels, output channels) -> the network with its first weights."""
+"""Our own: (config, input channels, output channels) -> the network with its first weights. `zoo` has others."""
 
 PARTS = ("attention", "bottleneck", "upsample", "deep_supervision")
 TAKES: dict[str, tuple[str, ...]] = {
@@ -84,8 +85,11 @@ def build_model(
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"model.{first['loc'][0]}={first['input']}: {first['msg']}") from error
+    if zoo.is_zoo(config.name):
+        return zoo.build(config, in_channels, output_channels(config, classes))
     if config.name not in MODELS:
-        raise ConfigError(f"there is no model {config.name!r}", suggest(config.name, list(MODELS)))
+        known = [*MODELS, *zoo.ARCHITECTURES, *zoo.SETRS]
+        raise ConfigError(f"there is no model {config.name!r}", suggest(config.name, known))
     check_parts(config)
     model = MODELS[config.name](config, in_channels, output_channels(config, classes))
     if config.encoder_weights != "none":
