@@ -120,7 +120,9 @@ def training_loss(outputs: Tensor | list[Tensor], labels: Tensor) -> Tensor:
 
 
 @pytest.mark.slow
-@every_family
+@pytest.mark.parametrize(
+    "family", [name if name in RESNETS else pytest.param(name, marks=pytest.mark.ci) for name in FAMILIES]
+)
 def test_it_overfits_four_pictures(family: str) -> None:
     model = build(family, 1)
     side, blob = (64, 17) if family in RESNETS else (32, 9)
@@ -140,6 +142,7 @@ def test_it_overfits_four_pictures(family: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @every_light_family
 @pytest.mark.parametrize("training", [False, True])
 def test_it_is_one_graph(family: str, training: bool) -> None:
@@ -152,6 +155,7 @@ def test_it_is_one_graph(family: str, training: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("family", ["unet", "narrow", "unetplusplus", "dual-unet"])
 def test_it_exports(family: str) -> None:
     model = build(family).eval()
