@@ -80,10 +80,14 @@ class ModelConfig(Part):
     """Probability of dropping a whole channel in the bottleneck."""
     upsample: Literal["transpose", "bilinear", "subpixel"] = "transpose"
     """unet, resnet34-unet and unetplusplus; dual-unet is bilinear."""
-    attention: Annotated[tuple[Literal["gate", "channel", "spatial"], ...], BeforeValidator(_names)] = ()
+    attention: Annotated[
+        tuple[Literal["gate", "channel", "spatial"], ...], Field(max_length=3), BeforeValidator(_names)
+    ] = ()
     """On the skips, in this order (unet, resnet34-unet): attention gate (Oktay et al. 2018), CBAM's channel
     and spatial attention (Woo et al. 2018)."""
-    bottleneck: Annotated[tuple[Literal["aspp", "transformer"], ...], BeforeValidator(_names)] = ()
+    bottleneck: Annotated[
+        tuple[Literal["aspp", "transformer"], ...], Field(max_length=2), BeforeValidator(_names)
+    ] = ()
     """Behind the deepest convolutions, in this order (unet, resnet34-unet): atrous spatial pyramid pooling
     (Chen et al. 2017), a Transformer of two layers."""
     deep_supervision: Literal["none", "levels", "fused"] = "none"

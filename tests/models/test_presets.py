@@ -99,6 +99,7 @@ def test_ways_to_write_a_list(word: str, expected: tuple[str, ...]) -> None:
     [
         ("model.attention=gates", r"model\.attention=gates in the recipe: Input should be 'gate', 'channel'"),
         ("model.bottleneck=[aspp, 3]", r"model\.bottleneck=3"),
+        ("model.bottleneck=[aspp, aspp, aspp]", r"model\.bottleneck=.*at most 2 items"),
         ("model.deep_supervision=yes please", r"model\.deep_supervision=yes please .*'levels'"),
         ("model.name=[unet]", r"model\.name=\['unet'\]"),
     ],
