@@ -218,7 +218,9 @@ def test_mistakes_leave_no_folder_behind(squares: Path, tmp_path: Path) -> None:
 def test_without_a_recipe_the_models_own_is_taken() -> None:
     assert choose_recipe(None) == load_recipe("unet")
     assert choose_recipe(None, {"model": {"name": "resnet34-unet"}}) == load_recipe("resnet34-unet")
-    assert choose_recipe(None, {"model.name": "another"}).model.name == "another"
+    attentive = choose_recipe(None, {"model.name": "attention-unet"})
+    assert attentive.augment == load_recipe("unet").augment
+    assert attentive.model.attention == ("gate",)
     assert choose_recipe(Recipe(seed=3), {"train.epochs": 4}) == Recipe.model_validate(
         {"seed": 3, "train": {"epochs": 4}}
     )
@@ -228,6 +230,8 @@ def test_names_are_made_of_model_data_and_time(squares: Path) -> None:
     name = new_name(load_recipe("unet"), open_dataset(squares))
     assert name.startswith("unet-squares")
     assert name[-15:].replace("-", "").isdigit()
+    zoo = new_name(load_recipe("unet", {"model.name": "fpn:resnet18"}), open_dataset(squares))
+    assert zoo.startswith("fpn-resnet18-squares")  # a colon is no part of a file's name everywhere
 
 
 def test_a_free_path_is_the_first_that_is_not_taken(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def train(
 ) -> Run:
     """Train a model and score it on the validation split; everything lies in `runs/name` afterwards.
 
-    recipe: a name of `maskwright recipes`, a file, or a Recipe; None takes the recipe named like the model.
+    recipe: a name of `maskwright recipes`, a file, or a Recipe; None takes the model's own, or that of `unet`.
     overrides: recipe keys, such as {"train.epochs": 20}. init: a run or a model folder whose weights are the start.
     budget: seconds, or text like "15m": epochs and schedule are planned to end in that time. Raises UserError, which
     says what to do, for every mistake in recipe, data and names.
@@ -320,19 +320,19 @@ def demo(
 def choose_recipe(
     recipe: Recipe | str | Path | None, overrides: Mapping[str, object] | None = None
 ) -> Recipe:
-    """The recipe with its overrides; without one, the recipe named like the model. Raises ConfigError."""
+    """The recipe with its overrides; without one that of the model, or of `unet` where it has none. Raises ConfigError."""
     changes = flatten(overrides or {})
     if isinstance(recipe, Recipe):
         return make_recipe(flatten(recipe.model_dump()) | changes)
     if recipe is None:
         named = str(changes.get("model.name", "unet"))
-        recipe = named if named in recipe_names() else None
-    return load_recipe(None if recipe is None else str(recipe), changes)
+        recipe = named if named in recipe_names() else "unet"
+    return load_recipe(str(recipe), changes)
 
 
 def new_name(recipe: Recipe, dataset: Dataset) -> str:
     """Model, data and time, as in `unet-pets-20261121-1305`."""
-    return f"{recipe.model.name}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return f"{recipe.model.name.replace(':', '-')}-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def free_path(path: Path) -> Path:

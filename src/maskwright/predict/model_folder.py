@@ -63,7 +63,8 @@ class ModelSpec(Part):
             raise ValueError(f"{len(self.deviation)} deviations for {len(self.mean)} means")
         if max(self.input.size) > LARGEST_SIDE:
             raise ValueError(f"input.size is over {LARGEST_SIDE}")
-        if self.model.width << self.model.depth > MOST_FILTERS:
+        halvings = 4 if self.model.name == "dual-unet" else self.model.depth
+        if self.model.width << halvings > MOST_FILTERS:
             raise ValueError(f"more than {MOST_FILTERS} filters in a layer")
         return self
 
