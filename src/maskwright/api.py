@@ -320,7 +320,10 @@ def demo(
 def choose_recipe(
     recipe: Recipe | str | Path | None, overrides: Mapping[str, object] | None = None
 ) -> Recipe:
-    """The recipe with its overrides; without one that of the model, or of `unet` where it has none. Raises ConfigError."""
+    """The recipe with its overrides; without one that of the model, or of `unet` where it has none.
+
+    Raises ConfigError.
+    """
     changes = flatten(overrides or {})
     if isinstance(recipe, Recipe):
         return make_recipe(flatten(recipe.model_dump()) | changes)

@@ -118,6 +118,10 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown model": (lambda c: c["model"].update(name="evil"), "evil"),
     "other width": (lambda c: c["model"].update(width=8), "does not fit its config.json"),
     "huge width": (lambda c: c["model"].update(width=10**9), "filters"),
+    "huge and deeper than it says": (
+        lambda c: c["model"].update(name="dual-unet", width=2048, depth=1),
+        "filters",
+    ),
     "huge size": (lambda c: c["input"].update(size=[10**6, 8]), "input.size"),
     "other classes": (lambda c: c.update(classes=["a", "b", "c"], colours=[[0, 0, 0]] * 3), "does not fit"),
     "colours missing": (lambda c: c.update(colours=[[0, 0, 0]]), "1 colours for 2 classes"),

@@ -135,9 +135,30 @@ def test_a_plateau_lowers_the_rate(discs: Path, tmp_path: Path) -> None:
     assert falls[-1] > 0
 
 
-def test_interrupted_and_resumed_is_the_uninterrupted_run(discs: Path, tmp_path: Path) -> None:
+RESUMED: dict[str, dict[str, object]] = {
+    "plain": {"model.dropout": 0.2},
+    "with parts, levels and a ramp": {
+        "model.name": "aspp-gate-unet",
+        "model.deep_supervision": "fused",
+        "loss.terms": "ce + boundary(ramp=1)",
+        "loss.levels": ["ce", "0.5*dice + 0.5*focal"],
+    },
+    "of the zoo, its encoder slower": {
+        "model.name": "fpn:resnet18",
+        "model.width": 32,
+        "model.depth": 4,
+        "optim.encoder_rate": 0.5,
+        "optim.layer_decay": 0.8,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if "zoo" in kind else ()) for kind in RESUMED]
+)
+def test_interrupted_and_resumed_is_the_uninterrupted_run(discs: Path, tmp_path: Path, kind: str) -> None:
     """Ctrl-C in the middle, sent for real; then resume. The random kill test does it twenty times, harder."""
-    changes = {"model.dropout": 0.2, "optim.ema": 0.9, "augment.mixup": 0.4, "train.epochs": 6}
+    changes = {"optim.ema": 0.9, "augment.mixup": 0.4, "train.epochs": 6, **RESUMED[kind]}
     run(discs, tmp_path / "whole", changes)
     script = (
         "import sys, torch; torch.set_num_threads(1); sys.path.insert(0, sys.argv[1])\n"
