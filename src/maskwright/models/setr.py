@@ -87,7 +87,7 @@ class SETR(nn.Module):
         rows, columns = padded.shape[-2] // self.patch, padded.shape[-1] // self.patch
         tokens = cast(VisionTransformer, self.encoder).forward_features(padded)  # B prefix+h*w D
         places = tokens[:, self.prefix :].transpose(1, 2)  # B D h*w
-        coarse = places.unflatten(2, (rows, columns))  # B D h w
+        coarse = places.reshape(*places.shape[:2], rows, columns)  # B D h w
         logits = self.decoder(coarse)  # B K h w, or nearly H W
         logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)  # B K H W
         return crop_like(logits, images)

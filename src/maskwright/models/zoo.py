@@ -163,7 +163,7 @@ def build(config: ModelConfig, in_channels: int, out_channels: int) -> nn.Module
     _refuse_other_keys(config)
     try:
         if architecture in SETRS:
-            model = _setr(SETRS[architecture], encoder, in_channels, out_channels, config.dropout)
+            model: nn.Module = _setr(SETRS[architecture], encoder, in_channels, out_channels, config.dropout)
         else:
             model = _smp(ARCHITECTURES[architecture], encoder, in_channels, out_channels)
             _set_dropout(model, config)
@@ -290,11 +290,12 @@ def _setr(kind: Upsampling, encoder: str, in_channels: int, out_channels: int, d
     return SETR(vit, rows, out_channels, kind, dropout)
 
 
-def _set_dropout(model: ZooModel, config: ModelConfig) -> None:
+def _set_dropout(model: nn.Module, config: ModelConfig) -> None:
     """In decoder and head; the encoder keeps what timm gives it (none, unless its paper says so)."""
     dropouts = [
         module
-        for module in chain(model.decoder.modules(), model.head.modules())
+        for part in ("decoder", "head")
+        for module in model.get_submodule(part).modules()
         if isinstance(module, nn.Dropout | nn.Dropout2d)
     ]
     if config.dropout and not dropouts:
