@@ -14,7 +14,7 @@ from PIL import Image
 from maskwright.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = ("index", "data", "train", "augment", "evaluate", "predict", "runs", "python")
+GUIDE = ("index", "data", "train", "models", "augment", "evaluate", "predict", "runs", "python")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in GUIDE)]
 
 SHORTER = {
