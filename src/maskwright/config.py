@@ -69,7 +69,7 @@ class ModelConfig(Part):
     """
 
     name: str = "unet"
-    """A name of `maskwright models`."""
+    """A name of `maskwright models`, or ARCHITECTURE:ENCODER with any encoder of timm: `fpn:convnext_tiny`."""
     width: PositiveInt = 32
     """Channels of the first level (unet: 64 in the paper; unetplusplus and dual-unet: 32 in theirs), or of all
     levels (resnet34-unet, narrow)."""
@@ -98,7 +98,7 @@ class ModelConfig(Part):
     outputs: Literal["auto", "sigmoid", "softmax"] = "auto"
     """auto: one sigmoid channel for two classes, K softmax channels for more."""
     encoder_weights: str = "none"
-    """none, imagenet, or a safetensors file (resnet34-unet)."""
+    """none, imagenet, or a safetensors file (resnet34-unet and the zoo)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -28,7 +28,7 @@ def models(
     from maskwright.config import load_recipe
 
     height, width = load_recipe(None, {"input.size": size}).input.size
-    names = dict.fromkeys([*networks.MODELS, *getattr(networks, "PRESETS", ()), *networks.zoo.names()])
+    names = [*networks.MODELS, *networks.zoo.names()]
     rows = [_row(name, (height, width), channels, classes, timed=latency) for name in names]
     columns = ["model", "parameters>", f"GFLOPs at {height} x {width}>"]
     columns += ["seconds>", "fastest>", "slowest>"] if latency else []
