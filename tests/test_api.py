@@ -234,6 +234,21 @@ def test_names_are_made_of_model_data_and_time(squares: Path) -> None:
     assert zoo.startswith("fpn-resnet18-squares")  # a colon is no part of a file's name everywhere
 
 
+@pytest.mark.parametrize(
+    "typo",
+    [
+        {"model.name": "attention-unt"},
+        {"model.name": "fpn:resnet1"},
+        {"loss.terms": "ce + dicee"},
+        {"loss.levels": ["ce"]},
+    ],
+)
+def test_a_typo_does_not_use_up_the_name(squares: Path, tmp_path: Path, typo: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        mw.train("unet", squares, typo, "taken", runs=tmp_path)
+    assert not (tmp_path / "taken").exists()
+
+
 def test_a_free_path_is_the_first_that_is_not_taken(tmp_path: Path) -> None:
     assert free_path(tmp_path / "demo") == tmp_path / "demo"
     (tmp_path / "demo").mkdir()

@@ -19,8 +19,10 @@ from maskwright.errors import RunError, UserError
 from maskwright.evaluation import evaluate
 from maskwright.files import write_bytes, write_text
 from maskwright.lint import lint, run_facts
+from maskwright.losses import make_loss
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
+from maskwright.models import build_model
 from maskwright.predict.ensemble import Ensemble, split_names
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.predictor import Predictor
@@ -480,7 +482,14 @@ def _saying(scores: Scores, *advice: str) -> Scores:
 
 
 def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder:
-    """A new run folder that says what will be trained on what."""
+    """A new run folder that says what will be trained on what.
+
+    Raises ConfigError before it is made where network or loss cannot be: a typo must not use up the name.
+    """
+    channels = recipe.input.channels
+    network = recipe.model.model_copy(update={"encoder_weights": "none"})  # nothing is fetched for this
+    build_model(network, 3 if channels == "auto" else channels, len(dataset.classes))
+    make_loss(recipe.loss, None, deep_supervision=recipe.model.deep_supervision)
     folder = RunFolder.create(runs, name)
     write_text(folder.recipe_file, recipe.to_yaml())
     write_text(folder.dataset_file, dataset.to_yaml())
