@@ -107,6 +107,22 @@ def test_scores_with_augmentation_lie_beside_the_plain_ones(run: mw.Run) -> None
         run.evaluate("test", tta="flip")
 
 
+def test_a_recipe_may_look_more_than_once(squares: Path, tmp_path: Path) -> None:
+    run = mw.train("unet", squares, TINY | {"input.tta": "flips"}, "twice", runs=tmp_path)
+    usual, once = run.evaluate("test"), run.evaluate("test", tta="none")
+    assert usual.advice[0] == "with test-time augmentation: flips"
+    assert not any("augmentation" in line for line in once.advice)
+    assert run.scores("test").summary() == usual.summary()
+    assert run.scores("test-none").summary() == once.summary()
+    with_both = [
+        mw.evaluate(mw.Predictor.load(run.path / "model", tta=tta), run.folder.read_dataset())
+        for tta in (None, "flips", "none")
+    ]
+    asked = [usual.counts_NK4, usual.counts_NK4, once.counts_NK4]
+    assert all(np.array_equal(mine.counts_NK4, counts) for mine, counts in zip(with_both, asked, strict=True))
+    assert not np.array_equal(usual.counts_NK4, once.counts_NK4)
+
+
 @pytest.fixture(scope="module")
 def second(run: mw.Run, squares: Path) -> mw.Run:
     """A run beside `first`, of another seed."""

@@ -121,6 +121,13 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
     ),
     ("idle-augmentation", {"augment.copies_kind": "flips"}, PETS, {"augment.copies": 1}, PETS),
     ("swapped-sides", {}, KIDNEYS, {"augment.flip": False}, KIDNEYS),
+    (
+        "swapped-sides",
+        {"augment.flip": False, "input.tta": "flips"},
+        KIDNEYS,
+        {"augment.flip": False},
+        KIDNEYS,
+    ),
     ("lost-scale", {"input.fit": "crop", "augment.crop": 0.5}, PETS, {"augment.crop": 1}, PETS),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +58,7 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
-    def predictor(self, device: str = "auto", tta: str = "none") -> Predictor:
+    def predictor(self, device: str = "auto", tta: str | None = None) -> Predictor:
         """The best weights, ready for any picture; `tta` as in `Predictor.load`."""
         return Predictor.load(self.path, device, tta)
 
@@ -69,7 +69,7 @@ class Run:
         data: str | Path | Dataset | None = None,
         contract: MetricContract = DEFAULT,
         device: str = "auto",
-        tta: str = "none",
+        tta: str | None = None,
         threads: int | None = None,
         skip_broken: bool = False,
         progress: Progress = SILENT,
@@ -77,8 +77,8 @@ class Run:
         """Score the best weights on a split at the pictures' own size, and keep the scores in the run folder.
 
         data: another data set with the same classes; None is the run's own. They are kept as `scores/SPLIT` for the
-        run's own data and the default contract, otherwise as `scores/SPLIT-DATA-CONTRACT` with their hashes; with
-        `tta` (see `Predictor.load`) its name is appended, and the scores' advice says so.
+        run's own data and the default contract, otherwise as `scores/SPLIT-DATA-CONTRACT` with their hashes. `tta` (see
+        `Predictor.load`) is appended where it is not the recipe's own; the scores' advice names it.
         """
         dataset = self.folder.read_dataset() if data is None else _open(data, skip_broken, progress)
         with use_threads(threads):
@@ -86,8 +86,8 @@ class Run:
             scores = evaluate(
                 predictor, dataset, split=split, contract=contract, skip_broken=skip_broken, progress=progress
             )
-            scores = _saying(scores, _of_tta(tta))
-            folder = self.folder.scores(_scores_name(split, dataset, predictor.spec.fingerprint, scores, tta))
+            scores = _saying(scores, _of_tta([predictor]))
+            folder = self.folder.scores(_scores_name(split, dataset, scores, [predictor]))
             save_gallery(folder, predictor, dataset, scores.by_image(), split=split, progress=progress)
         scores.save(folder)
         return scores
@@ -140,7 +140,7 @@ class RunEnsemble:
         first = self.runs[0].path
         return (first if first.name else first.resolve()).with_name(self.name)
 
-    def predictor(self, device: str = "auto", tta: str = "none") -> Ensemble:
+    def predictor(self, device: str = "auto", tta: str | None = None) -> Ensemble:
         """The best weights of every run, ready for any picture. Raises RunError where their classes differ."""
         return Ensemble.load([run.path for run in self.runs], device, tta)
 
@@ -151,7 +151,7 @@ class RunEnsemble:
         data: str | Path | Dataset | None = None,
         contract: MetricContract = DEFAULT,
         device: str = "auto",
-        tta: str = "none",
+        tta: str | None = None,
         threads: int | None = None,
         skip_broken: bool = False,
         progress: Progress = SILENT,
@@ -172,9 +172,11 @@ class RunEnsemble:
             scores = evaluate(
                 predictor, dataset, split=split, contract=contract, skip_broken=skip_broken, progress=progress
             )
-        scores = _saying(scores, f"average of {', '.join(str(run.path) for run in self.runs)}", _of_tta(tta))
-        own = predictor.members[0].spec.fingerprint
-        scores.save(self.path / "scores" / _scores_name(split, dataset, own, scores, tta))
+        members = predictor.members
+        scores = _saying(
+            scores, f"average of {', '.join(str(run.path) for run in self.runs)}", _of_tta(members)
+        )
+        scores.save(self.path / "scores" / _scores_name(split, dataset, scores, members))
         return scores
 
     def scores(self, name: str = "test") -> Scores:
@@ -464,16 +466,18 @@ def use_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _scores_name(split: str, dataset: Dataset, own: str, scores: Scores, tta: str) -> str:
-    """`own` is the fingerprint of the data that was trained on."""
+def _scores_name(split: str, dataset: Dataset, scores: Scores, members: Sequence[Predictor]) -> str:
+    """SPLIT, and what differs from the way in which the members were trained and meant to be used."""
     fingerprint, parts = dataset.fingerprint(), [split]
+    own = members[0].spec.fingerprint
     if fingerprint != own or scores.contract != DEFAULT.resolved(len(dataset.classes)):
         parts += [fingerprint, scores.contract.hash]
-    return "-".join(parts if tta == "none" else [*parts, tta])
+    return "-".join(parts + sorted({member.tta for member in members if member.tta != member.spec.input.tta}))
 
 
-def _of_tta(tta: str) -> str:
-    return "" if tta == "none" else f"with test-time augmentation: {tta}"
+def _of_tta(members: Sequence[Predictor]) -> str:
+    kinds = sorted({member.tta for member in members} - {"none"})
+    return f"with test-time augmentation: {', '.join(kinds)}" if kinds else ""
 
 
 def _saying(scores: Scores, *advice: str) -> Scores:

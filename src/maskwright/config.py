@@ -205,6 +205,9 @@ class InputConfig(Part):
     normalise: Literal["unit", "symmetric", "imagenet", "dataset", "image"] = "imagenet"
     channels: Literal["auto", 1, 3, 4] = "auto"
     """auto: 1 where every training picture is grey, otherwise 3."""
+    tta: Literal["none", "flips", "scales"] = "none"
+    """How the finished model looks at a picture where `--tta` does not say (see `maskwright.predict.tta`): flips takes
+    twice the work of none, scales six times. Training and its validation look once."""
 
 
 class TrainConfig(Part):

@@ -307,14 +307,15 @@ def swapped_sides(recipe: Recipe, facts: RunFacts) -> Advice | None:
     """A mirrored left kidney is a right one."""
     flips = recipe.augment.copies > 0 and recipe.augment.copies_kind == "flips"
     sides = [re.findall(r"(?<![a-z])(left|right)(?![a-z])", name.lower()) for name in facts.classes]
-    if not (recipe.augment.flip or flips) or {side for found in sides for side in found} != {"left", "right"}:
+    mirrored = recipe.augment.flip or flips or recipe.input.tta != "none"
+    if not mirrored or {side for found in sides for side in found} != {"left", "right"}:
         return None
     named = [k for k, found in enumerate(sides) if found]
     return Advice(
         "swapped-sides",
         "warning",
         f"mirrored pictures keep the names of {_named(named, facts)}, which should change sides",
-        "use augment.flip=false and augment.copies_kind=random, and predict without --tta",
+        "use augment.flip=false, augment.copies_kind=random and input.tta=none, and predict without --tta",
     )
 
 

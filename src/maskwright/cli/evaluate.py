@@ -20,7 +20,7 @@ def evaluate(
     contract: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A metric contract as YAML; the default without it.")
     ] = None,
-    tta: Tta = "none",
+    tta: Tta = None,
     device: Device = "auto",
     threads: Threads = None,
     skip_broken: SkipBroken = False,
@@ -28,7 +28,7 @@ def evaluate(
     """Score a run on a split of a data set.
 
     Predicts every picture at its own size and compares with the original masks: scores with intervals, per picture
-    and per class, in the run folder. With --tta they lie beside the plain ones."""
+    and per class, in the run folder. With --tta they lie beside the usual ones."""
     from rich.console import Group
 
     from maskwright.api import Run, open_runs

@@ -23,11 +23,11 @@ Runs = Annotated[
     ),
 ]
 Tta = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="KIND",
         help="Look several times and average. none; flips: mirrored as well; scales: at 0.75, 1 and 1.25 of the "
-        "network's input size, each mirrored as well.",
+        "network's input size, each mirrored as well. Without it: what the recipe said (input.tta).",
     ),
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="CPU threads; all cores without it.")]

@@ -23,7 +23,7 @@ def predict(
     save: Annotated[
         str, typer.Option(metavar="KINDS", help="mask, overlay, probability; several with commas.")
     ] = "mask",
-    tta: Tta = "none",
+    tta: Tta = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> Answer:

@@ -46,7 +46,7 @@ class Ensemble:
         self.channels = self._widest.channels
 
     @classmethod
-    def load(cls, names: Sequence[str | Path], device: str = "auto", tta: str = "none") -> Ensemble:
+    def load(cls, names: Sequence[str | Path], device: str = "auto", tta: str | None = None) -> Ensemble:
         """From run folders, model folders or names of runs. Raises RunError or ConfigError (device, tta)."""
         return cls({str(name): Predictor.load(name, device, tta) for name in names})
 
@@ -65,7 +65,7 @@ class Ensemble:
     save = Predictor.save
 
 
-def load_predictor(names: str, device: str = "auto", tta: str = "none") -> Predictor | Ensemble:
+def load_predictor(names: str, device: str = "auto", tta: str | None = None) -> Predictor | Ensemble:
     """The predictor of `RUN_OR_MODEL`, or the ensemble of `RUN1+RUN2`. Raises RunError or ConfigError."""
     found = split_names(names)
     return Predictor.load(names, device, tta) if len(found) == 1 else Ensemble.load(found, device, tta)

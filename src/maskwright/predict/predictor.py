@@ -85,24 +85,29 @@ class Predictor:
     Every picture goes through alone, in float32: its mask depends neither on its neighbours nor on who asks.
     """
 
-    def __init__(self, spec: ModelSpec, network: nn.Module, device: torch.device, tta: str = "none") -> None:
+    def __init__(
+        self, spec: ModelSpec, network: nn.Module, device: torch.device, tta: str | None = None
+    ) -> None:
         self.spec = spec
         self.device = device
-        self.views = views(tta)
+        self.tta = spec.input.tta if tta is None else tta
+        self.views = views(self.tta)
         self.network = network.float().eval().to(device)
         self.preprocess = preprocess_from_spec(spec).to(device)
         self.classes = ClassMap(spec.classes, spec.colours, {id: id for id in range(len(spec.classes))})
         self.channels = spec.channels
 
     @classmethod
-    def load(cls, path_or_run: str | Path, device: str = "auto", tta: str = "none") -> Predictor:
+    def load(cls, path_or_run: str | Path, device: str = "auto", tta: str | None = None) -> Predictor:
         """From a model folder, a run folder or a run's name.
 
-        tta: `none`; `flips` averages the probabilities with those of the mirrored picture; `scales` does so at 0.75,
-        1 and 1.25 of the network's input size: six times the work. Raises RunError, or ConfigError (device, tta).
+        tta: None is what the recipe said (`input.tta`). `none` looks once; `flips` averages the probabilities with
+        those of the mirrored picture; `scales` does so at 0.75, 1 and 1.25 of the network's input size: six times the
+        work. Raises RunError, or ConfigError (device, tta).
         """
         chosen = choose_device(device)
-        views(tta)  # a typo is told before the weights are read
+        if tta is not None:
+            views(tta)  # a typo is told before the weights are read
         spec, network = load_model(find_model(path_or_run))
         return cls(spec, network, chosen, tta)
 
