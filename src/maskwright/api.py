@@ -18,7 +18,7 @@ from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions
 from maskwright.errors import RunError, UserError
 from maskwright.evaluation import evaluate
 from maskwright.files import write_bytes, write_text
-from maskwright.lint import lint, run_facts
+from maskwright.lint import check_levels, lint, run_facts
 from maskwright.losses import make_loss
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
@@ -486,6 +486,7 @@ def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder
 
     Raises ConfigError before it is made where network or loss cannot be: a typo must not use up the name.
     """
+    check_levels(recipe)
     channels = recipe.input.channels
     network = recipe.model.model_copy(update={"encoder_weights": "none"})  # nothing is fetched for this
     build_model(network, 3 if channels == "auto" else channels, len(dataset.classes))

@@ -363,6 +363,27 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(said.split())[:200]
 
 
+PREPARED: dict[tuple[tuple[float, ...], tuple[float, ...]], str] = {
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)): "imagenet",
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)): "symmetric",
+}
+"""Mean and deviation of the channels -> the `input.normalise` that subtracts and divides by them."""
+
+
+def trained_normalise(name: str) -> str | None:
+    """The `input.normalise` that the ImageNet weights for the encoder of model `name` were trained with; None where
+    none of ours is the same, or where there are no such weights. Nothing is built or fetched."""
+    if not is_zoo(name):
+        return "imagenet"
+    import timm
+
+    encoder = _parse(name)[1]
+    if encoder in MIX_TRANSFORMERS:
+        return "imagenet"
+    settings = timm.get_pretrained_cfg(encoder)
+    return None if settings is None else PREPARED.get((tuple(settings.mean), tuple(settings.std)))
+
+
 def placed_file(encoder: str = "resnet34") -> Path:
     """Where ImageNet weights of an encoder are looked for, and kept once they were fetched."""
     return cache_folder() / "weights" / f"{encoder}.safetensors"
