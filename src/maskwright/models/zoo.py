@@ -346,7 +346,12 @@ def _set_dropout(model: nn.Module, config: ModelConfig) -> None:
 
 
 def _try_odd_size(model: nn.Module, in_channels: int) -> None:
-    """One prediction of 65 x 161 pixels without memory or work. Raises whatever the network raises."""
+    """One prediction of 65 x 161 pixels without memory or work. Raises whatever the network raises.
+
+    A network without memory of its own, of which somebody wants to know the shapes alone, is not tried.
+    """
+    if any(tensor.is_meta for tensor in model.parameters()):
+        return
     tensors = {name: t.to("meta") for name, t in chain(model.named_parameters(), model.named_buffers())}
     model.eval()
     with torch.no_grad():
