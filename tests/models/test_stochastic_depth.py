@@ -147,17 +147,17 @@ ENCODERS = [
 def test_encoders_of_the_zoo_get_the_linear_rule(name: str) -> None:
     pytest.importorskip("segmentation_models_pytorch")
     torch.manual_seed(0)
-    model = build_model(name, 3, 2, stochastic_depth=0.3)
+    model = build_model(name, 3, 2, stochastic_depth=0.9)
     found = timms_rates(model.get_submodule("encoder"))
     assert found == sorted(found)
-    assert found[-1] == pytest.approx(0.3, rel=0.25)  # EfficientNets end one step below
+    assert found[-1] == pytest.approx(0.9, rel=0.25)  # EfficientNets end one step below
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # only the draws are left to differ
     for tensor in model.parameters():
         if tensor.ndim == 1:
             nn.init.uniform_(tensor, 0.5, 2)  # timm's residuals start at 0
-    images = torch.randn(4, 3, 64, 64)
+    images = torch.randn(8, 3, 64, 64)
     with torch.no_grad():
         assert not torch.equal(model(images), model(images))
         model.eval()
