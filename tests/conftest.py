@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from maskwright.config import AugmentConfig
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -44,6 +46,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def one_thread_per_worker() -> None:
     """Two test processes share two cores; torch would otherwise start two threads in each."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def geometry() -> AugmentConfig:
+    """Everything that moves pictures and masks, at once: what the canaries have to survive."""
+    return AugmentConfig(
+        flip=True,
+        flip_vertical=True,
+        rotate=45,
+        scale=0.2,
+        shift=0.2,
+        shear=10,
+        crop=0.8,
+        elastic=0.04,
+        probability=0.7,  # the others are only flipped, which is another way through the code
+        cutmix=1,
+    )
 
 
 def make_discs(root: Path, *, train: int = 40, validation: int = 12, test: int = 8, side: int = 48) -> Path:

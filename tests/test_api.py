@@ -257,6 +257,7 @@ def test_names_are_made_of_model_data_and_time(squares: Path) -> None:
         {"model.name": "fpn:resnet1"},
         {"loss.terms": "ce + dicee"},
         {"loss.levels": ["ce"]},
+        {"loss.levels": ["ce"], "model.deep_supervision": "levels"},
     ],
 )
 def test_a_typo_does_not_use_up_the_name(squares: Path, tmp_path: Path, typo: dict[str, object]) -> None:

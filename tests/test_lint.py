@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from maskwright.config import load_recipe, make_recipe, read_recipe_text, recipe_names
+from maskwright.config import ModelConfig, load_recipe, make_recipe, read_recipe_text, recipe_names
 from maskwright.data.dataset import open_dataset
 from maskwright.errors import ConfigError
-from maskwright.lint import RULES, Advice, RunFacts, lint, run_facts, smallest_part
+from maskwright.lint import RULES, Advice, RunFacts, counted_classes, lint, run_facts, smallest_part
+from maskwright.models import build_model, output_levels
 
 PETS = RunFacts(classes=("background", "pet"), channels=3, pictures=960)
 TERRAIN = RunFacts(
@@ -23,9 +25,23 @@ GREY = RunFacts(classes=("background", "cell"), channels=1, pictures=960)
 FOUR = RunFacts(classes=("background", "cell"), channels=4, pictures=960)
 KIDNEYS = RunFacts(classes=("background", "left_kidney", "right_kidney"), channels=3, pictures=960)
 
+LEVELS: dict[str, object] = {
+    "model.deep_supervision": "levels",
+    "model.depth": 2,
+    "model.width": 4,
+    "loss.levels": ["ce", "dice"],
+}
+VIT: dict[str, object] = {"model.name": "setr-pup", "model.encoder_weights": "imagenet"}
+
 CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]] = [
     # id, what makes it speak (changes, facts), what makes it silent (further changes, facts)
-    ("untrained-class", {"loss.class_weights": (1, 0)}, PETS, {"loss.class_weights": (0, 1)}, PETS),
+    (
+        "untrained-class",
+        {"loss.class_weights": (1, 0), "loss.terms": "ce"},
+        PETS,
+        {"loss.class_weights": (0, 1)},
+        PETS,
+    ),
     (
         "untrained-class",
         {"loss.class_weights": (0, 1, 1), "train.monitor": "val_miou"},
@@ -33,7 +49,17 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
         {"train.monitor": "val_dice_image"},
         STREET,
     ),
-    ("untrained-class", {"loss.class_weights": (1, 0)}, PETS, {"train.monitor": "val_loss"}, PETS),
+    (
+        "untrained-class",
+        {"loss.class_weights": (1, 0), "loss.terms": "ce"},
+        PETS,
+        {"train.monitor": "val_loss"},
+        PETS,
+    ),
+    ("half-taught", {"loss.class_weights": (1, 0)}, PETS, {"loss.class_weights": (1, 0.1)}, PETS),
+    ("half-taught", {"loss.class_weights": (0, 1)}, PETS, {"model.outputs": "softmax"}, PETS),
+    ("half-taught", {"loss.class_weights": (0, 1)}, PETS, {"loss.terms": "dice"}, PETS),
+    ("half-taught", LEVELS | {"loss.class_weights": (0, 1)}, PETS, {"loss.levels": ["ce", "focal"]}, PETS),
     ("uncounted-class", {}, STREET, {"train.monitor": "val_miou"}, STREET),
     ("uncounted-class", {}, STREET, {}, TERRAIN),
     ("uncounted-class", {}, STREET, {"loss.class_weights": (0, 1, 1)}, STREET),
@@ -54,6 +80,26 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
     ),
     ("empty-masks", {"loss.terms": "dice(per_image=1)"}, EMPTY, {"loss.terms": "ce + dice"}, EMPTY),
     ("empty-masks", {"loss.terms": "dice"}, EMPTY, {}, PETS),
+    ("empty-masks", LEVELS | {"loss.levels": ["dice", "ce"]}, EMPTY, {"loss.levels": ["ce", "dice"]}, EMPTY),
+    (
+        "idle-weights",
+        LEVELS | {"loss.class_weights": "balanced", "loss.levels": ["dice", "iou"]},
+        PETS,
+        {"loss.levels": ["dice", "ce"]},
+        PETS,
+    ),
+    ("replaced-terms", LEVELS | {"loss.terms": "focal"}, PETS, {"loss.terms": "ce"}, PETS),
+    ("replaced-terms", LEVELS | {"loss.terms": "focal"}, PETS, {"model.deep_supervision": "fused"}, PETS),
+    ("replaced-terms", LEVELS | {"train.monitor": "val_loss"}, PETS, {"loss.terms": "1.0*ce"}, PETS),
+    ("replaced-terms", LEVELS | {"optim.schedule": "plateau"}, PETS, {"optim.schedule": "cosine"}, PETS),
+    ("unlike-losses", LEVELS | {"augment.strength": "adaptive"}, PETS, {"loss.levels": []}, PETS),
+    (
+        "unlike-losses",
+        {"augment.strength": "adaptive", "model.deep_supervision": "fused"},
+        PETS,
+        {"model.deep_supervision": "levels"},
+        PETS,
+    ),
     ("two-watchers", {"optim.schedule": "plateau"}, PETS, {"train.monitor": "val_loss"}, PETS),
     ("two-watchers", {"optim.schedule": "plateau"}, PETS, {"optim.schedule": "constant"}, PETS),
     ("early-end", {"train.patience": 5}, PETS, {"optim.schedule": "constant"}, PETS),
@@ -79,6 +125,9 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
         {"input.normalise": "imagenet"},
         PETS,
     ),
+    ("foreign-to-weights", VIT, PETS, {"input.normalise": "symmetric"}, PETS),
+    ("foreign-to-weights", VIT, PETS, {"model.name": "setr-pup:deit_small_patch16_224"}, PETS),
+    ("foreign-to-weights", VIT, PETS, {"model.encoder_weights": "none"}, PETS),
     ("foreign-to-data", {}, GREY, {"input.normalise": "dataset"}, GREY),
     ("foreign-to-data", {}, FOUR, {"model.encoder_weights": "imagenet"}, FOUR),
     ("foreign-to-data", {}, GREY, {}, PETS),
@@ -180,6 +229,44 @@ def test_a_finding_says_what_was_found_and_what_to_do() -> None:
 def test_a_loss_that_is_none_is_an_error_before_training() -> None:
     with pytest.raises(ConfigError, match="dcie"):
         lint(make_recipe({"loss.terms": "dcie"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"loss.levels": ["ce", "dice"]},
+            r"loss\.levels has 2 sums, but with model\.deep_supervision=none .*; set model\.deep_supervision=levels",
+        ),
+        (
+            LEVELS | {"model.depth": 3},
+            "loss.levels has 2 sums, but unet has outputs at 3 levels; write one sum per",
+        ),
+        (LEVELS | {"model.name": "dual-unet", "loss.levels": ["ce"]}, "dual-unet has outputs at 2 levels"),
+        (
+            LEVELS | {"model.name": "unetplusplus", "loss.levels": ["ce"]},
+            "unetplusplus has outputs at 2 levels",
+        ),
+        (LEVELS | {"model.name": "resnet34-unet"}, "resnet34-unet has outputs at 5 levels"),
+        (LEVELS | {"loss.levels": ["ce", "dcie"]}, r"loss\.levels='dcie' names 'dcie'"),
+    ],
+)
+def test_levels_that_cannot_be_are_an_error_before_training(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        lint(make_recipe(changes))
+
+
+def test_levels_are_as_many_as_training_gives() -> None:
+    for name, width in (("unet", 4), ("unetplusplus", 4), ("dual-unet", 2)):
+        config = ModelConfig(name=name, width=width, depth=3, deep_supervision="fused")
+        outputs = build_model(config, 1, 2)(torch.zeros(2, 1, 16, 16))
+        assert len(outputs) == 1 + output_levels(config)  # the fused one
+
+
+def test_what_each_monitor_counts() -> None:
+    assert counted_classes("val_dice_image", 3) == (1, 2)
+    assert counted_classes("val_miou", 3) == (0, 1, 2)
+    assert counted_classes("val_loss", 3) == ()
 
 
 def test_the_second_pictures_mean_share() -> None:

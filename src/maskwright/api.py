@@ -18,7 +18,7 @@ from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions
 from maskwright.errors import RunError, UserError
 from maskwright.evaluation import evaluate
 from maskwright.files import write_bytes, write_text
-from maskwright.lint import lint, run_facts
+from maskwright.lint import check_levels, lint, run_facts
 from maskwright.losses import make_loss
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 SHOWN = 8
 """Pictures on a sheet."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """How the work is done; what is done, recipe and data say."""
+
+    device: str
+    threads: int | None
+    skip_broken: bool
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -106,16 +116,7 @@ class Run:
     ) -> Run:
         """Go on from the last save, to the same bits as if the run had never stopped."""
         recipe, dataset = self.folder.read_recipe(), self.folder.read_dataset(skip_broken=skip_broken)
-        return _work(
-            self,
-            recipe,
-            dataset,
-            device=device,
-            threads=threads,
-            skip_broken=skip_broken,
-            progress=progress,
-            resume=True,
-        )
+        return _work(self, recipe, dataset, Means(device, threads, skip_broken, progress), resume=True)
 
     def report(self) -> Path:
         """Write report.html (one file, opens offline) and the model card anew."""
@@ -237,17 +238,8 @@ def train(
     chosen, start, seconds = choose_recipe(recipe, overrides), _start(init), _seconds(budget)
     dataset = _open(data, skip_broken, progress)
     run = Run(_begin(chosen, dataset, Path(runs), name or new_name(chosen, dataset)))
-    return _work(
-        run,
-        chosen,
-        dataset,
-        device=device,
-        threads=threads,
-        skip_broken=skip_broken,
-        progress=progress,
-        init=start,
-        budget=seconds,
-    )
+    means = Means(device, threads, skip_broken, progress)
+    return _work(run, chosen, dataset, means, init=start, budget=seconds)
 
 
 def cross_validate(
@@ -275,21 +267,12 @@ def cross_validate(
     path = Path(runs) / name
     if path.exists():
         raise RunError(f"{path} exists already", "choose another name")
+    means, share = Means(device, threads, skip_broken, progress), None if seconds is None else seconds / folds
     finished = []
     for number, fold in enumerate(dataset.folds(folds, chosen.seed)):
         progress.say(f"Fold {number + 1} of {folds}")
-        run = _work(
-            Run(_begin(chosen, fold, Path(runs), f"{name}/fold-{number}")),
-            chosen,
-            fold,
-            device=device,
-            threads=threads,
-            skip_broken=skip_broken,
-            progress=progress,
-            init=start,
-            budget=None if seconds is None else seconds / folds,
-        )
-        finished.append(run)
+        run = Run(_begin(chosen, fold, Path(runs), f"{name}/fold-{number}"))
+        finished.append(_work(run, chosen, fold, means, init=start, budget=share))
     scores = merge([run.scores("validation") for run in finished])
     scores.save(path / "scores" / "out-of-fold")
     return CrossValidation(path, tuple(finished), scores)
@@ -490,6 +473,7 @@ def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder
 
     Raises ConfigError before it is made where network or loss cannot be: a typo must not use up the name.
     """
+    check_levels(recipe)
     channels = recipe.input.channels
     network = recipe.model.model_copy(update={"encoder_weights": "none"})  # nothing is fetched for this
     build_model(network, 3 if channels == "auto" else channels, len(dataset.classes))
@@ -504,11 +488,8 @@ def _work(
     run: Run,
     recipe: Recipe,
     dataset: Dataset,
+    means: Means,
     *,
-    device: str,
-    threads: int | None,
-    skip_broken: bool,
-    progress: Progress,
     init: Path | None = None,
     budget: float | None = None,
     resume: bool = False,
@@ -517,29 +498,29 @@ def _work(
     from maskwright.training.loop import train as train_loop
 
     for note in dataset.advice:
-        progress.say(f"Note: {note}")
+        means.progress.say(f"Note: {note}")
     if not resume:
         facts = run_facts(dataset, recipe, budgeted=budget is not None, started=init is not None)
         for advice in lint(recipe, facts):
-            progress.say(str(advice))
-    with use_threads(threads):
+            means.progress.say(str(advice))
+    with use_threads(means.threads):
         train_loop(
             recipe,
             dataset,
             run.folder,
-            device=device,
+            device=means.device,
             init=init,
             budget=budget,
             resume=resume,
-            skip_broken=skip_broken,
-            progress=progress,
+            skip_broken=means.skip_broken,
+            progress=means.progress,
         )
-        _judge(run, dataset, device, skip_broken, progress)
+        _judge(run, dataset, means)
     run.report()
     return run
 
 
-def _judge(run: Run, dataset: Dataset, device: str, skip_broken: bool, progress: Progress) -> None:
+def _judge(run: Run, dataset: Dataset, means: Means) -> None:
     """Validation scores at native size, and predictions.png with pictures from all over that split."""
     items = dataset.split("validation")
     shown = {item.id for item in items[:: max(1, len(items) // SHOWN)][:SHOWN]}
@@ -549,11 +530,16 @@ def _judge(run: Run, dataset: Dataset, device: str, skip_broken: bool, progress:
         if item.id in shown:
             kept[item.id] = (picture, truth, prediction.mask)
 
-    predictor, folder = run.predictor(device), run.folder.scores("validation")
+    predictor, folder = run.predictor(means.device), run.folder.scores("validation")
     scores = evaluate(
-        predictor, dataset, split="validation", skip_broken=skip_broken, progress=progress, keep=keep
+        predictor,
+        dataset,
+        split="validation",
+        skip_broken=means.skip_broken,
+        progress=means.progress,
+        keep=keep,
     )
-    save_gallery(folder, predictor, dataset, scores.by_image(), split="validation", progress=progress)
+    save_gallery(folder, predictor, dataset, scores.by_image(), split="validation", progress=means.progress)
     scores.save(folder)
     pictures, truths, masks = zip(*kept.values(), strict=True)
     drawn = predictions_sheet(

@@ -78,6 +78,10 @@ class ModelConfig(Part):
     norm: Literal["none", "batch", "group", "layer"] = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping a whole channel in the bottleneck."""
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of leaving out the encoder's last residual block in a training step, picture by picture; it rises
+    linearly from 0 at the first block (resnet34-unet and the zoo; Huang et al. 2016). 0: as the encoder's authors have
+    it, which is hardly ever on."""
     upsample: Literal["transpose", "bilinear", "subpixel"] = "transpose"
     """unet, resnet34-unet and unetplusplus; dual-unet is bilinear."""
     attention: Annotated[

@@ -15,9 +15,13 @@ from typing import Literal
 import numpy as np
 from scipy.special import betainc
 
-from maskwright.config import AugmentConfig, Recipe
+from maskwright.config import AugmentConfig, LossConfig, Recipe
 from maskwright.data.dataset import Dataset
-from maskwright.losses import parse_terms
+from maskwright.errors import ConfigError
+from maskwright.losses import Term, parse_terms
+from maskwright.metrics.contract import DEFAULT
+from maskwright.models import output_levels
+from maskwright.models.zoo import trained_normalise
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,50 @@ def run_facts(
 
 
 def lint(recipe: Recipe, facts: RunFacts = RunFacts()) -> tuple[Advice, ...]:
-    """All findings, in the order of RULES. Raises ConfigError for a `loss.terms` that is no sum of losses."""
+    """All findings, in the order of RULES. Raises ConfigError for sums of what is no loss, and as `check_levels`."""
+    check_levels(recipe)
     return tuple(advice for rule in RULES if (advice := rule(recipe, facts)) is not None)
+
+
+def check_levels(recipe: Recipe) -> None:
+    """Raises ConfigError where `loss.levels` is not one sum for each output that the network has in training.
+
+    Training would find it in its first step, when the run has its name and the data are decoded.
+    """
+    if not recipe.loss.levels:
+        return
+    written, levels = len(recipe.loss.levels), output_levels(recipe.model)
+    if recipe.model.deep_supervision == "none":
+        raise ConfigError(
+            f"loss.levels has {written} sums, but with model.deep_supervision=none the network has one output",
+            "set model.deep_supervision=levels, or leave loss.levels away",
+        )
+    if written != levels:
+        raise ConfigError(
+            f"loss.levels has {written} sums, but {recipe.model.name} has outputs at {levels} levels",
+            "write one sum per level, full size first",
+        )
+
+
+def judged_sums(recipe: Recipe) -> dict[str, tuple[Term, ...]]:
+    """What training judges the outputs by, by the key where it stands; the output that predicts comes first."""
+    levels = {
+        f"loss.levels[{level}]": parse_terms(text, "loss.levels")
+        for level, text in enumerate(recipe.loss.levels)
+    }
+    terms = {"loss.terms": parse_terms(recipe.loss.terms)}
+    return levels if levels and recipe.model.deep_supervision == "levels" else terms | levels
+
+
+def counted_classes(monitor: str, classes: int) -> tuple[int, ...]:
+    """Those in the mean that `train.monitor` is, by the contract that validation always has; none for a loss."""
+    match monitor:
+        case "val_dice_image":
+            return DEFAULT.resolved(classes).foreground or ()
+        case "val_miou":
+            return tuple(range(classes))
+        case _:
+            return ()
 
 
 LIKE_BACKGROUND = re.compile(r"background|ground|void|other|none|unlabel|\brest\b|class_0|^0$", re.IGNORECASE)
@@ -91,17 +137,36 @@ MIXED = ("mixup", "cutmix")
 
 def untrained_class(recipe: Recipe, facts: RunFacts) -> Advice | None:
     weights, monitor = recipe.loss.class_weights, recipe.train.monitor
-    first = {"val_dice_image": 1, "val_miou": 0}.get(monitor)
-    if isinstance(weights, str) or first is None or not any(weights):
+    if isinstance(weights, str) or len(weights) < 2 or not any(weights):
         return None
-    idle = [k for k in range(first, len(weights)) if weights[k] == 0]
-    if not idle:
+    idle = [k for k in counted_classes(monitor, len(weights)) if weights[k] == 0]
+    if not idle or (_one_channel(recipe, len(weights)) and _of_areas(recipe)):
         return None
     return Advice(
         "untrained-class",
         "warning",
         f"{monitor} counts {_named(idle, facts)}, which loss.class_weights leaves untaught",
         "give it some weight, or choose a train.monitor that leaves it out",
+    )
+
+
+def half_taught(recipe: Recipe, facts: RunFacts) -> Advice | None:
+    """No weight changes what a loss of areas makes of one channel."""
+    weights = recipe.loss.class_weights
+    if isinstance(weights, str) or not any(weights) or not _one_channel(recipe, len(weights)):
+        return None
+    idle = [k for k, weight in enumerate(weights) if weight == 0]
+    names = [term.name for sums in judged_sums(recipe).values() for term in sums]
+    areas, pixels = _of_areas(recipe), [name for name in names if name not in REGION_LOSSES]
+    if not idle or not areas or not pixels:
+        return None
+    (key, name), *_ = areas.items()
+    return Advice(
+        "half-taught",
+        "warning",
+        f"loss.class_weights leaves {_named(idle, facts)} out of {pixels[0]}, and {name} in {key} trains on it: of one "
+        "sigmoid channel no weight changes that",
+        "give it some weight, or use model.outputs=softmax, where the weights hold for every loss",
     )
 
 
@@ -207,26 +272,29 @@ def early_end(recipe: Recipe, facts: RunFacts) -> Advice | None:
 
 
 def empty_masks(recipe: Recipe, facts: RunFacts) -> Advice | None:
-    names = {term.name for term in parse_terms(recipe.loss.terms)}
-    if facts.empty < MANY_EMPTY or not names <= REGION_LOSSES:
+    key, sums = next(iter(judged_sums(recipe).items()))
+    if facts.empty < MANY_EMPTY or not {term.name for term in sums} <= REGION_LOSSES:
         return None
     return Advice(
         "empty-masks",
         "warning",
-        f"loss.terms={recipe.loss.terms!r} compares areas alone, and {facts.empty:.0%} of the training masks have no "
-        "foreground",
+        f"{key} compares areas alone, and {facts.empty:.0%} of the training masks have no foreground",
         "add a term that judges every pixel, such as 'ce + dice'",
     )
 
 
 def foreign_to_weights(recipe: Recipe, facts: RunFacts) -> Advice | None:
-    if recipe.model.encoder_weights != "imagenet" or recipe.input.normalise == "imagenet":
+    if recipe.model.encoder_weights != "imagenet":
+        return None
+    trained = trained_normalise(recipe.model.name)
+    if trained in (None, recipe.input.normalise):
         return None
     return Advice(
         "foreign-to-weights",
         "warning",
-        f"input.normalise={recipe.input.normalise} is not what model.encoder_weights=imagenet was trained with",
-        "use input.normalise=imagenet",
+        f"input.normalise={recipe.input.normalise} is not what the imagenet weights for {recipe.model.name} were "
+        "trained with",
+        f"use input.normalise={trained}",
     )
 
 
@@ -332,16 +400,46 @@ def lost_scale(recipe: Recipe, facts: RunFacts) -> Advice | None:
 
 
 def idle_weights(recipe: Recipe, facts: RunFacts) -> Advice | None:
-    outputs = recipe.model.outputs
-    one_channel = outputs == "sigmoid" or (outputs == "auto" and len(facts.classes) == 2)
-    shapes = {term.name for term in parse_terms(recipe.loss.terms)} <= REGION_LOSSES
-    if recipe.loss.class_weights == "none" or not one_channel or not shapes:
+    sums = judged_sums(recipe)
+    shapes = {term.name for terms in sums.values() for term in terms} <= REGION_LOSSES
+    if recipe.loss.class_weights == "none" or not _one_channel(recipe, len(facts.classes)) or not shapes:
         return None
     return Advice(
         "idle-weights",
         "note",
-        f"loss.class_weights has no effect: of one sigmoid channel, {recipe.loss.terms!r} judges the foreground alone",
-        "add ce to loss.terms, or use model.outputs=softmax",
+        f"loss.class_weights has no effect: of one sigmoid channel, {_listed(list(sums))} judges the foreground alone",
+        f"add ce to {next(iter(sums))}, or use model.outputs=softmax",
+    )
+
+
+def replaced_terms(recipe: Recipe, facts: RunFacts) -> Advice | None:
+    """With levels and no fused output, nothing that training sees is judged by `loss.terms`; validation is."""
+    loss, sums = recipe.loss, judged_sums(recipe)
+    key, first = next(iter(sums.items()))
+    if "loss.terms" in sums or first == parse_terms(loss.terms):
+        return None
+    watched = recipe.train.monitor == "val_loss" or recipe.optim.schedule == "plateau"
+    if not watched and loss.terms == LossConfig().terms:
+        return None
+    return Advice(
+        "replaced-terms",
+        "warning" if watched else "note",
+        f"loss.terms={loss.terms!r} decides about val_loss alone, since loss.levels has taken its place in training",
+        f"make it {loss.levels[0]!r}, which is {key}" + ("" if watched else ", or leave it out"),
+    )
+
+
+def unlike_losses(recipe: Recipe, facts: RunFacts) -> Advice | None:
+    """The weights of levels sum to 1 where `make_loss` chooses them, and only there."""
+    several = recipe.loss.levels or recipe.model.deep_supervision == "fused"
+    if recipe.augment.strength != "adaptive" or not several:
+        return None
+    return Advice(
+        "unlike-losses",
+        "warning",
+        "augment.strength=adaptive compares the training loss, which several outputs add up to, with val_loss of one "
+        "output",
+        "use augment.strength=fixed, or model.deep_supervision=levels without loss.levels",
     )
 
 
@@ -360,7 +458,10 @@ def slow_beginner(recipe: Recipe, facts: RunFacts) -> Advice | None:
 RULES: tuple[Callable[[Recipe, RunFacts], Advice | None], ...] = (
     untrained_class,
     uncounted_class,
+    half_taught,
     idle_weights,
+    replaced_terms,
+    unlike_losses,
     empty_masks,
     two_watchers,
     early_end,
@@ -384,6 +485,21 @@ def smallest_part(pictures: int, batch: int, accumulate: int) -> int:
     steps = math.ceil(pictures / (batch * accumulate))
     whole = {pictures // steps, math.ceil(pictures / steps)}  # of one optimiser step
     return min(size // math.ceil(size / batch) for size in whole)
+
+
+def _one_channel(recipe: Recipe, classes: int) -> bool:
+    """Whether the network says one number per pixel, as far as that is known; see `models.output_channels`."""
+    return recipe.model.outputs == "sigmoid" or (recipe.model.outputs == "auto" and classes == 2)
+
+
+def _of_areas(recipe: Recipe) -> dict[str, str]:
+    """The first loss of areas in each sum that training judges by, by the sum's key."""
+    return {
+        key: term.name
+        for key, sums in judged_sums(recipe).items()
+        for term in reversed(sums)
+        if term.name in REGION_LOSSES
+    }
 
 
 def _switched_on(augment: AugmentConfig, names: tuple[str, ...]) -> list[str]:

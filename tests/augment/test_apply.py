@@ -15,21 +15,16 @@ from maskwright.augment.params import draw, identity
 from maskwright.config import AugmentConfig
 from maskwright.tensors import IGNORE, Batch, Target
 
-GEOMETRY = AugmentConfig(
-    flip=True,
-    flip_vertical=True,
-    rotate=45,
-    scale=0.2,
-    shift=0.2,
-    shear=10,
-    crop=0.8,
-    elastic=0.04,
-    probability=0.7,  # the others are only flipped, which is another way through the code
-    cutmix=1,
-)
 COLOUR = AugmentConfig(
     flip=False, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, gamma=0.3, blur=2, noise=0.1
 )
+
+
+def everything(geometry: AugmentConfig, **changes: float) -> AugmentConfig:
+    """Pictures moved and coloured."""
+    return AugmentConfig.model_validate(
+        COLOUR.model_dump() | geometry.model_dump(exclude_defaults=True) | changes
+    )
 
 
 def random_batch(count: int, channels: int, height: int = 24, width: int = 40) -> Batch:
@@ -40,10 +35,8 @@ def random_batch(count: int, channels: int, height: int = 24, width: int = 40) -
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_picture_alone_is_augmented_as_in_a_batch(channels: int) -> None:
-    config = AugmentConfig.model_validate(
-        COLOUR.model_dump() | GEOMETRY.model_dump(exclude_defaults=True) | {"cutmix": 0}
-    )
+def test_a_picture_alone_is_augmented_as_in_a_batch(channels: int, geometry: AugmentConfig) -> None:
+    config = everything(geometry, cutmix=0)
     batch, fill = random_batch(8, channels), torch.full((channels,), 0.4)
     together = apply(batch, draw(range(8), 3, config, seed=1), fill)
     for row in range(8):
@@ -61,12 +54,10 @@ def test_identity_is_bit_for_bit() -> None:
     assert same.target.others is None
 
 
-def test_the_batch_itself_is_not_changed() -> None:
+def test_the_batch_itself_is_not_changed(geometry: AugmentConfig) -> None:
     batch = random_batch(6, 3)
     images, labels = batch.images.clone(), batch.target.labels.clone()
-    config = AugmentConfig.model_validate(
-        COLOUR.model_dump() | GEOMETRY.model_dump(exclude_defaults=True) | {"mixup": 1}
-    )
+    config = everything(geometry, mixup=1)
     changed = apply(batch, draw(range(6), 0, config, seed=0), torch.full((3,), 0.5))
     assert torch.equal(batch.images, images)
     assert torch.equal(batch.target.labels, labels)
@@ -84,11 +75,9 @@ def test_outside_a_picture_are_fill_and_ignore() -> None:
     np.testing.assert_allclose(small.images[0][:, far].T, fill.expand(int(far.sum()), 3), atol=1e-6)
 
 
-def test_any_memory_layout_gives_the_same_pictures() -> None:
+def test_any_memory_layout_gives_the_same_pictures(geometry: AugmentConfig) -> None:
     batch = random_batch(4, 3)
-    config = AugmentConfig.model_validate(
-        COLOUR.model_dump() | GEOMETRY.model_dump(exclude_defaults=True) | {"mixup": 1}
-    )
+    config = everything(geometry, mixup=1)
     params = draw(range(4), 0, config, seed=0)
     channels_last = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.target)
     np.testing.assert_allclose(apply(channels_last, params).images, apply(batch, params).images, atol=1e-5)
@@ -130,11 +119,11 @@ def disagreement(images: Tensor, labels: Tensor, palette: Tensor) -> tuple[int, 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 64), (64, 64)])
-def test_geometry_canary(channels: int, height: int, width: int) -> None:
+def test_geometry_canary(channels: int, height: int, width: int, geometry: AugmentConfig) -> None:
     batch = painted(24, channels, height, width)
     palette = PALETTES[channels]
     for epoch in range(4):
-        moved = apply(batch, draw(range(24), epoch, GEOMETRY, seed=0), torch.full((channels,), 0.5))
+        moved = apply(batch, draw(range(24), epoch, geometry, seed=0), torch.full((channels,), 0.5))
         wrong, seen = disagreement(moved.images, moved.target.labels, palette)
         assert wrong == 0
         assert seen > 0.5 * batch.target.labels.numel()

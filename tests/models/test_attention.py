@@ -79,10 +79,22 @@ def test_the_gate_equals_monais_attention_block_with_the_same_weights(stride: in
         for own, other in ((ours.w_g, theirs.W_g[0].conv), (ours.psi, theirs.psi[0].conv)):
             own.load_state_dict(other.state_dict())
     coarse, small = torch.randn(2, 5, 3, 4).double(), torch.rand(2, 6, 3, 4).double() + 0.5
+    coarse.requires_grad_()
     coefficients = theirs(g=coarse, x=small) / small
     skip = nn.functional.interpolate(small, scale_factor=stride, mode="nearest")
     expected = skip * nn.functional.interpolate(coefficients, scale_factor=stride, mode="bilinear")
-    torch.testing.assert_close(ours(skip, coarse), expected)
+    found, pull = ours(skip, coarse), torch.randn_like(expected)
+    torch.testing.assert_close(found, expected)
+    pairs = ((ours.w_g, theirs.W_g[0].conv), (ours.psi, theirs.psi[0].conv))
+    own = [coarse, ours.w_x.weight, *(tensor for layer, _ in pairs for tensor in layer.parameters())]
+    other = [
+        coarse,
+        theirs.W_x[0].conv.weight,
+        *(tensor for _, layer in pairs for tensor in layer.parameters()),
+    ]
+    gradients = torch.autograd.grad(found, own, pull), torch.autograd.grad(expected, other, pull)
+    for mine, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, right.expand_as(mine))  # each of the patch's pixels has one value
 
 
 @pytest.mark.parametrize("channels", [160, 24])

@@ -37,6 +37,7 @@ def test_its_size_is_that_of_the_authors_network() -> None:
     encoder = sum(block(channels, out) for channels, out in zip((3, *fine), fine, strict=False))
     second = block(64 + 768, 256) + block(256 + 384, 128) + block(128 + 192, 64) + block(64 + 96, 32)
     theirs = vgg + pyramid(512) + first + 33 + encoder + pyramid(256) + second + 33
+    assert round(theirs / 1e6, 2) == 29.29  # as usually cited for DoubleU-Net
     norms, biases = 2 * 5504 - 5504, 3 * 2 * sum(fine)
     assert parameters(DualUNet(3, 1)) == theirs + norms - biases - 2 * 2 * 64
 

@@ -39,8 +39,34 @@ def test_the_encoder_is_timms_resnet34() -> None:
             torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
 
 
+def test_the_encoder_learns_as_timms_resnet34() -> None:
+    """In training: norms of the batch, gradients of every weight and of the pictures, figures of the norms."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        "resnet34", pretrained=False, features_only=True, zero_init_last=False
+    ).double()
+    ours = ResNet34(3).double()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 64, 32, dtype=torch.float64, requires_grad=True)
+    found, right = ours(images).last, theirs(images)[-1]
+    torch.testing.assert_close(found, right)
+    for name, tensor in ours.named_buffers():
+        torch.testing.assert_close(tensor, theirs.get_buffer(name))
+    names = [name for name, _ in ours.named_parameters()]
+    pull = torch.randn_like(right)
+    for name, own, other in zip(
+        ["images", *names],
+        torch.autograd.grad(found, [images, *ours.parameters()], pull),
+        torch.autograd.grad(right, [images, *map(theirs.get_parameter, names)], pull),
+        strict=True,
+    ):
+        assert other.any(), name
+        torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-9 * other.abs().max().item(), msg=name)
+
+
 def test_the_encoder_has_the_published_size() -> None:
-    """torchvision's resnet34 has 21,797,672 parameters, of which 512 x 1000 + 1000 are its classifier."""
+    """torchvision's resnet34 has 21,797,672 parameters, of which 512 x 1000 + 1000 are its classifier (21.8 M)."""
     assert parameters(ResNet34(3)) == 21_797_672 - 513_000
 
 

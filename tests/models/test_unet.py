@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -14,8 +15,11 @@ from maskwright.models import build_model, flops, parameters
 from maskwright.models.unet import UNet
 
 
-def plain_unet(weights: dict[str, Tensor], images: Tensor, depth: int) -> Tensor:
-    """The figure of Ronneberger et al. with padded convolutions, as calls of torch's functions."""
+def plain_unet(weights: Mapping[str, Tensor], images: Tensor, depth: int, *, gated: bool = False) -> Tensor:
+    """The figure of Ronneberger et al. with padded convolutions, as calls of torch's functions.
+
+    Gated: that of Oktay et al. 2018 (figures 1 and 2), each gate asked by the level below its skip.
+    """
 
     def double(prefix: str, x: Tensor) -> Tensor:
         for part in "01":
@@ -26,6 +30,13 @@ def plain_unet(weights: dict[str, Tensor], images: Tensor, depth: int) -> Tensor
             )
         return x
 
+    def gate(prefix: str, skip: Tensor, coarse: Tensor) -> Tensor:
+        seen = F.conv2d(skip, weights[f"{prefix}.w_x.weight"], stride=2)
+        asked = F.conv2d(coarse, weights[f"{prefix}.w_g.weight"], weights[f"{prefix}.w_g.bias"])
+        joint = F.relu(seen + asked)
+        open_ = F.conv2d(joint, weights[f"{prefix}.psi.weight"], weights[f"{prefix}.psi.bias"]).sigmoid()
+        return skip * F.interpolate(open_, scale_factor=2, mode="bilinear")
+
     x, skips = images, []
     for level in range(depth):
         x = double(f"encoder.{level}", x)
@@ -33,20 +44,30 @@ def plain_unet(weights: dict[str, Tensor], images: Tensor, depth: int) -> Tensor
         x = F.max_pool2d(x, 2)
     x = double("bottleneck.0", x)
     for level in range(depth):
-        up = f"decoder.{level}.up"
+        up, skip = f"decoder.{level}.up", skips.pop()
+        skip = gate(f"decoder.{level}.attend.0", skip, x) if gated else skip
         x = F.conv_transpose2d(x, weights[f"{up}.weight"], weights[f"{up}.bias"], stride=2)
-        x = double(f"decoder.{level}.conv", torch.cat([skips.pop(), x], dim=1))
+        x = double(f"decoder.{level}.conv", torch.cat([skip, x], dim=1))
     return F.conv2d(x, weights["head.weight"], weights["head.bias"])
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_it_is_the_unet_of_the_figure(depth: int) -> None:
+def test_it_is_the_unet_of_the_figure(depth: int, gated: bool) -> None:
+    """With its gradient; gated, it is the Attention U-Net."""
     torch.manual_seed(0)
-    model = UNet(3, 2, width=4, depth=depth).double()
+    model = UNet(3, 2, width=4, depth=depth, attention=["gate"] if gated else []).double()
     for tensor in model.parameters():
         nn.init.normal_(tensor, std=0.3)
-    images = torch.randn(2, 3, 24, 16, dtype=torch.float64)
-    torch.testing.assert_close(model(images), plain_unet(model.state_dict(), images, depth))
+    images = torch.randn(2, 3, 24, 16, dtype=torch.float64, requires_grad=True)
+    weights = dict(model.named_parameters())
+    ours, plain = model(images), plain_unet(weights, images, depth, gated=gated)
+    torch.testing.assert_close(ours, plain)
+    inputs, pull = [images, *weights.values()], torch.randn_like(plain)
+    for found, right in zip(
+        torch.autograd.grad(ours, inputs, pull), torch.autograd.grad(plain, inputs, pull), strict=True
+    ):
+        torch.testing.assert_close(found, right)
 
 
 def double_conv_size(channels: int, out: int) -> int:

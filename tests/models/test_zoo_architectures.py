@@ -313,6 +313,7 @@ def test_segformer_b0_costs_what_its_paper_says() -> None:
     """Table 1, ADE20K, 150 classes, 512 pixels: 3.8 M parameters, 8.4 G multiplications with their additions."""
     model = build("segformer:mit_b0", out_channels=150)
     assert parameters(model) == pytest.approx(3.8e6, abs=0.05e6)
+    assert parameters(model.get_submodule("encoder")) == pytest.approx(3.4e6, abs=0.1e6)
     assert flops(model, (512, 512), 3) / 2 == pytest.approx(8.4e9, abs=0.05e9)
 
 

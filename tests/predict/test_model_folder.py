@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from maskwright.config import InputConfig, ModelConfig
 from maskwright.errors import RunError
 from maskwright.predict.model_folder import (
     ModelSpec,
+    WithoutMemory,
     build_from_spec,
     find_model,
     load_model,
@@ -182,3 +185,57 @@ def test_pretrained_weights_are_not_fetched_again(folder: Path) -> None:
     load_model(folder)
     spec = small_spec(model=ModelConfig(name="resnet34-unet", encoder_weights="imagenet", width=8))
     build_from_spec(spec)
+
+
+ZOO = [
+    "segformer:mit_b0",
+    "dpt:test_vit",
+    "upernet:test_convnext",
+    "fpn:test_efficientnet",
+    "setr-pup:test_vit",
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("unet", "aspp-gate-unet", "transformer-unet", "subpixel-unet"),
+        *("resnet34-unet", "unetplusplus", "dual-unet", "fpn:test_resnet"),
+        *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.ci]) for name in ZOO),
+    ],
+)
+def test_every_family_has_its_shapes_without_memory(name: str) -> None:
+    width, depth = (32, 4) if ":" in name else (4, 2)
+    deep = "none" if ":" in name or name == "transformer-unet" else "fused"
+    config = ModelConfig.model_validate(
+        {"name": name, "width": width, "depth": depth, "deep_supervision": deep}
+    )
+    spec = small_spec(model=config)
+    with WithoutMemory():
+        shadow = build_from_spec(spec)
+    assert all(tensor.is_meta for tensor in shadow.parameters())
+    found, expected = shadow.state_dict(), build_from_spec(spec).state_dict()
+    assert [(name, t.shape) for name, t in found.items()] == [(name, t.shape) for name, t in expected.items()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's figure of the largest memory so far")
+def test_a_huge_network_is_refused_before_it_has_memory(folder: Path) -> None:
+    """A billion parameters, four gigabytes, over the weights of a small one."""
+    resource = pytest.importorskip("resource")
+    build_from_spec(small_spec(model=ModelConfig(name="setr-naive:test_vit")))  # imports take memory and time
+    tamper(folder, lambda c: c["model"].update(name="setr-naive:vit_giant_patch14_224", width=32, depth=4))
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(RunError, match=r"does not fit its config\.json: .* where setr-naive:vit_giant"):
+        load_model(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+    assert time.process_time() - begun < 10
+
+
+def test_a_network_of_the_zoo_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    spec = small_spec(model=ModelConfig(name="fpn:test_resnet"))
+    torch.manual_seed(1)
+    network = build_from_spec(spec).eval()
+    save_model(tmp_path, spec, network.state_dict())
+    loaded, images = load_model(tmp_path)[1], torch.rand(1, 3, 40, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))

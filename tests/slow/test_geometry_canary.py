@@ -26,18 +26,6 @@ from maskwright.training.begin import assemble
 from maskwright.training.device import make_accelerator
 from maskwright.training.step import load_batch
 
-GEOMETRY = AugmentConfig(
-    flip=True,
-    flip_vertical=True,
-    rotate=45,
-    scale=0.2,
-    shift=0.2,
-    shear=10,
-    crop=0.8,
-    elastic=0.04,
-    probability=0.7,  # the others are only flipped, which is another way through the code
-    cutmix=1,
-)
 PALETTES: dict[int, np.ndarray] = {
     1: np.array([[60], [200]], dtype=np.uint8),
     3: 255 * np.eye(3, dtype=np.uint8),
@@ -88,10 +76,12 @@ def disagreement(batch: Batch, palette: np.ndarray) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("fit", ["resize", "letterbox", "crop"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_image_and_mask_agree_after_the_whole_pipeline(tmp_path: Path, channels: int, fit: Fit) -> None:
+def test_image_and_mask_agree_after_the_whole_pipeline(
+    tmp_path: Path, channels: int, fit: Fit, geometry: AugmentConfig
+) -> None:
     dataset = open_dataset(paint_folder(tmp_path / "painted", channels))
     recipe = Recipe(input=InputConfig.model_validate({"size": SIDE, "fit": fit, "channels": channels}))
-    recipe = recipe.model_copy(update={"augment": GEOMETRY})
+    recipe = recipe.model_copy(update={"augment": geometry})
     store = prepare(dataset, recipe.input)
     machinery, _ = assemble(recipe, dataset, store, make_accelerator("cpu", "fp32"))
     rows = store.rows("train")

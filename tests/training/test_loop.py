@@ -149,6 +149,7 @@ RESUMED: dict[str, dict[str, object]] = {
         "model.depth": 4,
         "optim.encoder_rate": 0.5,
         "optim.layer_decay": 0.8,
+        "model.stochastic_depth": 0.5,
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from maskwright.config import OptimConfig, make_recipe
 from maskwright.data.dataset import open_dataset
 from maskwright.data.store import prepare
 from maskwright.errors import ConfigError
+from maskwright.models.resnet34_unet import BasicBlock
 from maskwright.training.begin import assemble
 from maskwright.training.checkpoint import load_state, save_state
 from maskwright.training.device import make_accelerator
@@ -177,13 +179,15 @@ STAGED = {
 SHARES = {"encoder.conv1": 0.25, "encoder.layer1": 0.25, "encoder.layer2": 0.5, "head": 1.0}
 
 
-def begin(discs: Path, changes: dict[str, object]) -> tuple[TrainState, Machinery]:
-    """A state of Staged with weights from a seed, and real pictures."""
+def begin(
+    discs: Path, changes: dict[str, object], network: Callable[[], nn.Module] = Staged
+) -> tuple[TrainState, Machinery]:
+    """A state of `network` with weights from a seed, and real pictures."""
     recipe, dataset = make_recipe(STAGED | changes), open_dataset(discs)
     store = prepare(dataset, recipe.input, workers=1)
     machinery, _ = assemble(recipe, dataset, store, make_accelerator("cpu", "fp32"))
     torch.manual_seed(3)
-    model = Staged()
+    model = network()
     counters = Counters(batch=4, micro_batch=4, total_steps=10)
     return TrainState(model, make_optimiser(model, recipe.optim), None, None, counters, {}), machinery
 
@@ -221,6 +225,23 @@ def test_slow_stages_resume_to_the_same_bits(discs: Path, tmp_path: Path) -> Non
     save_state(tmp_path, state)
     steps(state, machinery, 2)
     load_state(tmp_path, fresh)
+    steps(fresh, machinery, 2)
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, fresh.model.state_dict()[name]), name
+
+
+def test_stochastic_depth_resumes_to_the_same_bits(discs: Path, tmp_path: Path) -> None:
+    usual = {"optim.encoder_rate": 1, "optim.layer_decay": 1, "optim.learning_rate": 1e-2}
+
+    def dropping() -> nn.Module:
+        return nn.Sequential(BasicBlock(3, 4, 1, drop=0.5), BasicBlock(4, 4, 2, drop=0.5), nn.Conv2d(4, 1, 1))
+
+    (state, machinery), (fresh, _) = (begin(discs, usual, dropping) for _ in range(2))
+    steps(state, machinery, 2)
+    save_state(tmp_path, state)
+    steps(state, machinery, 2)
+    load_state(tmp_path, fresh)
+    torch.manual_seed(9)  # whatever was drawn in the new process
     steps(fresh, machinery, 2)
     for name, value in state.model.state_dict().items():
         assert torch.equal(value, fresh.model.state_dict()[name]), name

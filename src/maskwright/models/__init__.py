@@ -28,10 +28,11 @@ MODELS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
 }
 """Our own: (config, input channels, output channels) -> the network with its first weights. `zoo` has others."""
 
-PARTS = ("attention", "bottleneck", "upsample", "deep_supervision")
+_UNET = ("attention", "bottleneck", "upsample", "deep_supervision")
+PARTS = (*_UNET, "stochastic_depth")
 TAKES: dict[str, tuple[str, ...]] = {
-    "unet": PARTS,
-    **dict.fromkeys(PRESETS, PARTS),
+    "unet": _UNET,
+    **dict.fromkeys(PRESETS, _UNET),
     "resnet34-unet": PARTS,
     "unetplusplus": ("upsample", "deep_supervision"),
     "dual-unet": ("deep_supervision",),
@@ -59,11 +60,25 @@ def check_parts(config: ModelConfig) -> None:
         default, value = ModelConfig.model_fields[part].default, getattr(config, part)
         if value != default and part not in TAKES.get(config.name, ()):
             takers = [name for name in TAKES if part in TAKES[name] and name not in PRESETS]
-            shown = [",".join(it) if isinstance(it, tuple) else it for it in (value, default)]
+            if part == "stochastic_depth":
+                takers.append("most encoders of the zoo")
+            shown = [",".join(it) if isinstance(it, tuple) else str(it) for it in (value, default)]
             raise ConfigError(
                 f"model.{part}={shown[0]}: {config.name} has no such part",
                 f"{' and '.join(takers)} do; leave it at {shown[1] or '[]'} here",
             )
+
+
+def output_levels(config: ModelConfig) -> int:
+    """How many levels of the network deep supervision judges, a fused output not counted; 1 without it.
+
+    Raises ConfigError as `build_model` does.
+    """
+    if config.deep_supervision == "none":
+        return 1
+    with torch.device("meta"):
+        outputs = build_model(config, 3, 2, encoder_weights="none").get_submodule("outputs")
+    return 1 + len(list(outputs.get_submodule("heads").children()))
 
 
 def build_model(

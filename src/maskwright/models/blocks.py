@@ -109,6 +109,39 @@ def make_upsampler(kind: Upsample, channels: int, out: int) -> nn.Module:
             return SubPixel(channels, out)
 
 
+class StochasticDepth(nn.Module):
+    """The end of a residual branch that is left out in some training steps (Huang et al. 2016).
+
+    Training: each picture of B ... is multiplied by b / (1 - p), b = 0 with `probability` p and 1 otherwise, so that
+    the mean is what evaluation gives, which changes nothing. (The paper has the mirror image: b in training, 1 - p in
+    evaluation.) The draws are torch's, which a training step seeds by its number, as for dropout.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, residual: Tensor) -> Tensor:
+        if not self.training:
+            return residual
+        kept = residual.new_empty(len(residual), *(1,) * (residual.ndim - 1)).bernoulli_(1 - self.probability)
+        return residual * kept.div_(1 - self.probability)
+
+    def extra_repr(self) -> str:
+        return f"{self.probability:g}"
+
+
+def depth_rates(last: float, blocks: int) -> list[float]:
+    """The linear rule of Huang et al. 2016, equation 4: block i of n >= 2, counted from 0, is left out with
+    probability last * i / (n - 1). As in timm the first block always stays; the paper's has last / n."""
+    return [last * i / (blocks - 1) for i in range(blocks)]
+
+
+def make_stochastic_depth(probability: float) -> nn.Module:
+    """See StochasticDepth; of probability 0 nothing at all."""
+    return StochasticDepth(probability) if probability else nn.Identity()
+
+
 class Up(nn.Module):
     """One step up the UNet: up-sample, put the skip (as `attention` lets it pass) beside, two convolutions."""
 

@@ -6,7 +6,7 @@ document is silent or unclear, the class says what was chosen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -21,7 +21,9 @@ from maskwright.models.blocks import (
     Norm,
     Up,
     Upsample,
+    depth_rates,
     initialise,
+    make_stochastic_depth,
     make_upsampler,
     pad_to_multiple,
 )
@@ -42,14 +44,15 @@ class Features(NamedTuple):
 
 
 class BasicBlock(nn.Module):
-    """relu(shortcut(x) + conv(relu(conv(x)))), batch norm after each convolution."""
+    """relu(shortcut(x) + conv(relu(conv(x)))), batch norm after each convolution; `drop` as in StochasticDepth."""
 
-    def __init__(self, channels: int, out: int, stride: int) -> None:
+    def __init__(self, channels: int, out: int, stride: int, drop: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
+        self.drop = make_stochastic_depth(drop)
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
@@ -59,29 +62,33 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.relu(self.bn1(self.conv1(x)))  # B out H/s W/s
-        residual = self.bn2(self.conv2(residual))  # B out H/s W/s
+        residual = self.drop(self.bn2(self.conv2(residual)))  # B out H/s W/s
         out: Tensor = self.relu(residual.add_(self.downsample(x)))  # B out H/s W/s
         return out
 
 
-def _stage(channels: int, out: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(channels, out, stride)
-    return nn.Sequential(first, *(BasicBlock(out, out, 1) for _ in range(blocks - 1)))
+def _stage(channels: int, out: int, blocks: int, stride: int, drops: Iterator[float]) -> nn.Sequential:
+    first = BasicBlock(channels, out, stride, next(drops))
+    return nn.Sequential(first, *(BasicBlock(out, out, 1, next(drops)) for _ in range(blocks - 1)))
 
 
 class ResNet34(nn.Module):
-    """The encoder. Its tensors are named as in torchvision and timm, so that their weights load."""
+    """The encoder. Its tensors are named as in torchvision and timm, so that their weights load.
 
-    def __init__(self, in_channels: int) -> None:
+    `stochastic_depth` is the share of training steps in which the last of its 16 blocks is left out (`depth_rates`).
+    """
+
+    def __init__(self, in_channels: int, stochastic_depth: float = 0.0) -> None:
         super().__init__()
+        drops = iter(depth_rates(stochastic_depth, 16))
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(64, 64, blocks=3, stride=1)
-        self.layer2 = _stage(64, 128, blocks=4, stride=2)
-        self.layer3 = _stage(128, 256, blocks=6, stride=2)
-        self.layer4 = _stage(256, 512, blocks=3, stride=2)
+        self.layer1 = _stage(64, 64, blocks=3, stride=1, drops=drops)
+        self.layer2 = _stage(64, 128, blocks=4, stride=2, drops=drops)
+        self.layer3 = _stage(128, 256, blocks=6, stride=2, drops=drops)
+        self.layer4 = _stage(256, 512, blocks=3, stride=2, drops=drops)
 
     def forward(self, images: Images) -> Features:
         half = self.relu(self.bn1(self.conv1(images)))  # B 64 H/2 W/2
@@ -250,14 +257,15 @@ class ResNet34UNet(nn.Module):
 
     The encoder always has batch norm; `norm` and `upsample` decide about the decoder, `attention` about
     its skips, `bottleneck` and `dropout` about the channels that enter it at the bottom, `width` about the
-    narrow one alone. With `deep_supervision`, training gets the logits of each decoder level, B K H/2^i
-    W/2^i (rounded up), full size first; `wide` has none at H/2, where its full ones are made. Training
-    needs more than one value per channel at the bottom: two pictures, or sides above the multiple.
+    narrow one alone, `stochastic_depth` about the encoder's blocks. With `deep_supervision`, training gets
+    the logits of each decoder level, B K H/2^i W/2^i (rounded up), full size first; `wide` has none at H/2,
+    where its full ones are made. Training needs more than one value per channel at the bottom: two
+    pictures, or sides above the multiple.
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.encoder = ResNet34(in_channels)
+        self.encoder = ResNet34(in_channels, config.stochastic_depth)
         self.decoder = DECODERS[config.decoder](config, out_channels)
         heads = (nn.Conv2d(channels, out_channels, 1) for channels in self.decoder.coarser)
         self.outputs = make_outputs(config.deep_supervision, heads, out_channels)

@@ -88,7 +88,7 @@ MIX_TRANSFORMERS = tuple(f"mit_b{size}" for size in range(6))
 """Encoders that timm has not; smp takes them, code and weights, from SegFormer, whose licence keeps them for
 research. `pvt_v2_b0` of timm is their freely licensed relative."""
 
-MEANT = {"name", "outputs", "dropout", "encoder_weights"}
+MEANT = {"name", "outputs", "dropout", "stochastic_depth", "encoder_weights"}
 """The keys of ModelConfig that a zoo model obeys."""
 
 RESNET34 = "timm/resnet34.a1_in1k"
@@ -156,21 +156,30 @@ def build(config: ModelConfig, in_channels: int, out_channels: int) -> nn.Module
     """The network that `config.name` names, with random weights or, in its encoder, `config.encoder_weights`.
 
     `config.dropout` is the probability in the decoder, where that has dropout; 0 by default, whatever smp takes.
-    Raises ConfigError: unknown names, keys of another model, an encoder that the architecture or
+    `config.stochastic_depth` is timm's `drop_path_rate`, per picture and by the linear rule too; 0 leaves an encoder
+    what its own definition says: 0.1 for Mix Transformers, none for nearly all others.
+    Raises ConfigError: unknown names, keys of another model, an encoder that the architecture, stochastic depth or
     pictures of any size cannot be had with; UserError where weights are out of reach.
     """
     architecture, encoder = _parse(config.name)
     _refuse_other_keys(config)
     try:
         if architecture in SETRS:
-            model: nn.Module = _setr(SETRS[architecture], encoder, in_channels, out_channels, config.dropout)
+            model: nn.Module = _setr(
+                SETRS[architecture], encoder, in_channels, out_channels, config.dropout, _drop_options(config)
+            )
         else:
-            model = _smp(ARCHITECTURES[architecture], encoder, in_channels, out_channels)
+            model = _smp(
+                ARCHITECTURES[architecture], encoder, in_channels, out_channels, _drop_options(config)
+            )
             _set_dropout(model, config)
+        _check_stochastic_depth(model, config)
         _try_odd_size(model, in_channels)
     except UserError:
         raise
     except Exception as error:  # timm and smp raise what they like
+        if "drop_path_rate" in str(error):
+            raise _cannot_drop(config) from error
         raise ConfigError(
             f"model.name={config.name} cannot be had: {_in_one_line(error)}", _advice(architecture)
         ) from error
@@ -250,7 +259,29 @@ def _size_options(encoder: str) -> dict[str, Any]:
     }
 
 
-def _smp(architecture: Architecture, encoder: str, in_channels: int, out_channels: int) -> ZooModel:
+def _drop_options(config: ModelConfig) -> dict[str, Any]:
+    """What timm is told about stochastic depth: nothing where it is off, as most of its classes know none."""
+    return {"drop_path_rate": config.stochastic_depth} if config.stochastic_depth else {}
+
+
+def _check_stochastic_depth(model: nn.Module, config: ModelConfig) -> None:
+    """Some classes of timm swallow `drop_path_rate` and drop nothing."""
+    blocks = (m for m in model.get_submodule("encoder").modules() if type(m).__name__ == "DropPath")
+    if config.stochastic_depth and not any(getattr(block, "drop_prob", 0) for block in blocks):
+        raise _cannot_drop(config)
+
+
+def _cannot_drop(config: ModelConfig) -> ConfigError:
+    return ConfigError(
+        f"model.stochastic_depth={config.stochastic_depth}: the encoder of {config.name} has no blocks that could be "
+        "left out",
+        "leave it at 0, or take an encoder such as resnet34, convnext_tiny or " + VIT,
+    )
+
+
+def _smp(
+    architecture: Architecture, encoder: str, in_channels: int, out_channels: int, drop: Mapping[str, Any]
+) -> ZooModel:
     import segmentation_models_pytorch as smp
 
     of_timm = encoder not in MIX_TRANSFORMERS
@@ -262,8 +293,10 @@ def _smp(architecture: Architecture, encoder: str, in_channels: int, out_channel
             in_channels=in_channels,
             classes=out_channels,
             **architecture.options,
-            **(_size_options(encoder) if of_timm else {}),
+            **({**_size_options(encoder), **drop} if of_timm else {}),
         )
+    if drop and not of_timm:
+        network.encoder.reset_drop_path(**drop)
     if architecture.network == "DPT":  # classifier and last norm of the ViT are never used
         network.encoder.model.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
     for module in network.modules():
@@ -278,12 +311,18 @@ def _smp(architecture: Architecture, encoder: str, in_channels: int, out_channel
     )
 
 
-def _setr(kind: Upsampling, encoder: str, in_channels: int, out_channels: int, dropout: float) -> SETR:
+def _setr(
+    kind: Upsampling,
+    encoder: str,
+    in_channels: int,
+    out_channels: int,
+    dropout: float,
+    drop: Mapping[str, Any],
+) -> SETR:
     import timm
 
-    vit = timm.create_model(
-        encoder, in_chans=in_channels, num_classes=0, global_pool="", **_size_options(encoder)
-    )
+    options = {**_size_options(encoder), **drop}
+    vit = timm.create_model(encoder, in_chans=in_channels, num_classes=0, global_pool="", **options)
     rows, columns = vit.patch_embed.patch_size
     if rows != columns:
         raise ValueError(f"its patches are {rows} x {columns}, not square")
@@ -307,7 +346,12 @@ def _set_dropout(model: nn.Module, config: ModelConfig) -> None:
 
 
 def _try_odd_size(model: nn.Module, in_channels: int) -> None:
-    """One prediction of 65 x 161 pixels without memory or work. Raises whatever the network raises."""
+    """One prediction of 65 x 161 pixels without memory or work. Raises whatever the network raises.
+
+    A network without memory of its own, of which somebody wants to know the shapes alone, is not tried.
+    """
+    if any(tensor.is_meta for tensor in model.parameters()):
+        return
     tensors = {name: t.to("meta") for name, t in chain(model.named_parameters(), model.named_buffers())}
     model.eval()
     with torch.no_grad():
@@ -322,6 +366,27 @@ def _in_one_line(error: Exception) -> str:
     """What it says, or the line that it was raised in: timm has assertions without words."""
     said = str(error) or f"{type(error).__name__} in `{traceback.extract_tb(error.__traceback__)[-1].line}`"
     return " ".join(said.split())[:200]
+
+
+PREPARED: dict[tuple[tuple[float, ...], tuple[float, ...]], str] = {
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)): "imagenet",
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)): "symmetric",
+}
+"""Mean and deviation of the channels -> the `input.normalise` that subtracts and divides by them."""
+
+
+def trained_normalise(name: str) -> str | None:
+    """The `input.normalise` that the ImageNet weights for the encoder of model `name` were trained with; None where
+    none of ours is the same, or where there are no such weights. Nothing is built or fetched."""
+    if not is_zoo(name):
+        return "imagenet"
+    import timm
+
+    encoder = _parse(name)[1]
+    if encoder in MIX_TRANSFORMERS:
+        return "imagenet"
+    settings = timm.get_pretrained_cfg(encoder)
+    return None if settings is None else PREPARED.get((tuple(settings.mean), tuple(settings.std)))
 
 
 def placed_file(encoder: str = "resnet34") -> Path:

@@ -1,19 +1,21 @@
 """The model folder: weights as safetensors, and config.json with everything else that a prediction needs.
 
-It may come from a stranger: nothing in it is unpickled, and the config can ask for a network of some gigabytes at
-most.
+It may come from a stranger: nothing in it is unpickled, and the network that its config asks for gets memory only
+after its tensors were found to have the shapes of those in the file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from maskwright.config import InputConfig, ModelConfig, Part, Share
 from maskwright.errors import RunError, UserError
@@ -141,27 +143,55 @@ def load_spec(folder: Path) -> ModelSpec:
 
 def load_model(folder: Path) -> tuple[ModelSpec, nn.Module]:
     """The spec and the trained network: CPU, float32, eval mode. Raises RunError that names the file."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     spec, path = load_spec(folder), folder / WEIGHTS
     if not path.is_file():
         raise RunError(f"{path} is missing", "copy the whole model folder")
     try:
+        with WithoutMemory():
+            shadow = build_from_spec(spec)
+        _check_fit(_shapes(shadow.state_dict()), _shapes_in(path), spec, path)
         weights = load_file(path)
+        network = build_from_spec(spec)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} is damaged or cut short: {error}", "copy it again") from error
-    try:
-        network = build_from_spec(spec)
+    except RunError:
+        raise
     except UserError as error:
         raise RunError(f"{folder / CONFIG}: {error.problem}", error.hint) from error
-    _check_fit(network.state_dict(), weights, spec, path)
     network.load_state_dict(weights)
     return spec, network.float().eval()
 
 
+class WithoutMemory(TorchFunctionMode):
+    """Within, what torch makes to be filled later has a shape and no memory; tables that are counted out (`linspace`,
+    `arange`, `tensor`) stay real, because some encoders read theirs while they are made. Under
+    `torch.device("meta")` those cannot be built.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        where = {"device": "meta"} if func in FILLED_LATER else {}
+        return func(*args, **{**(kwargs or {}), **where})
+
+
+FILLED_LATER = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """From the header of a safetensors file; the tensors are not read."""
+    with safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
 def _check_fit(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], spec: ModelSpec, path: Path
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], spec: ModelSpec, path: Path
 ) -> None:
     """Raises RunError with the first tensor that differs in name or shape."""
     wrong = sorted(
@@ -175,7 +205,7 @@ def _check_fit(
         )
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
-    if name not in tensors:
+def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+    if name not in shapes:
         return "missing"
-    return " x ".join(map(str, tensors[name].shape)) or "a number"
+    return " x ".join(map(str, shapes[name])) or "a number"
