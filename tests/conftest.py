@@ -91,3 +91,36 @@ def make_discs(root: Path, *, train: int = 40, validation: int = 12, test: int =
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small binary data set that a small network learns in seconds; not to be written to."""
     return make_discs(tmp_path_factory.mktemp("discs") / "discs")
+
+
+def make_slopes(root: Path, *, pictures: int = 24, side: int = 32) -> Path:
+    """Grey slopes with a brighter disc each, masks of the discs, and `depth` as .npy: 3 * grey level + 7.
+
+    A corner of every depth is not known.
+    """
+    generator = np.random.default_rng(1)
+    rows, columns = np.mgrid[:side, :side]
+    for folder in ("images", "masks", "depth"):
+        (root / folder).mkdir(parents=True)
+    for index in range(pictures):
+        top, left = generator.integers(side // 4, 3 * side // 4, 2)
+        disc = (rows - top) ** 2 + (columns - left) ** 2 < (side // 5) ** 2
+        angle, level = generator.uniform(0, 2 * np.pi), generator.uniform(60, 120)
+        slope = 50 * ((rows / side - 0.5) * np.sin(angle) + (columns / side - 0.5) * np.cos(angle))
+        picture = (level + slope + 80 * disc).astype(np.uint8)
+        depth = 3 * picture.astype(np.float32) + 7
+        depth[: side // 8, : side // 8] = np.nan
+        Image.fromarray(picture).save(root / "images" / f"{index:02}.png")
+        Image.fromarray(disc.astype(np.uint8)).save(root / "masks" / f"{index:02}.png")
+        np.save(root / "depth" / f"{index:02}.npy", depth)
+    (root / "dataset.yaml").write_text(
+        'images: "images/{id}.png"\nmasks: "masks/{id}.png"\ntargets: {depth: "depth/{id}.npy"}\n'
+        "classes: [ground, disc]\nvalidation: {fraction: 0.25}\n"
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def slopes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set with a dense target that is a function of the picture; not to be written to."""
+    return make_slopes(tmp_path_factory.mktemp("slopes") / "slopes")

@@ -476,8 +476,10 @@ def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder
     check_levels(recipe)
     channels = recipe.input.channels
     network = recipe.model.model_copy(update={"encoder_weights": "none"})  # nothing is fetched for this
-    build_model(network, 3 if channels == "auto" else channels, len(dataset.classes))
-    make_loss(recipe.loss, None, deep_supervision=recipe.model.deep_supervision)
+    build_model(
+        network, 3 if channels == "auto" else channels, len(dataset.classes), heads=len(recipe.loss.heads)
+    )
+    make_loss(recipe.loss, None, deep_supervision=recipe.model.deep_supervision, targets=dataset.targets)
     folder = RunFolder.create(runs, name)
     write_text(folder.recipe_file, recipe.to_yaml())
     write_text(folder.dataset_file, dataset.to_yaml())

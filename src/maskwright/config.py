@@ -126,6 +126,19 @@ class LossConfig(Part):
     class_weights: Literal["none", "balanced", "effective"] | tuple[NonNegativeFloat, ...] = "none"
     """One per class, 0 allowed; balanced: inverse to the square root of the class's share of the pixels; effective:
     inverse to the effective number of samples (Cui et al. 2019), which treats rare classes more strongly."""
+    edge: NonNegativeFloat = 0.0
+    """Weight of `maskwright.losses.edge`: above 0 the network has an auxiliary head that learns where classes meet."""
+    edge_radius: PositiveInt = 1
+    """Pixels on either side of a boundary that are edge."""
+    targets: Mapping[str, str] = {}
+    """Dense target of the data set -> a sum such as `0.5*huber(delta=1)` of `maskwright.losses.DENSE_LOSSES`, on values
+    that the training pictures' mean and deviation standardise; each has an auxiliary head. As a word:
+    `loss.targets.depth=l1`."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What auxiliary heads say, one channel each."""
+        return (*(("edge",) if self.edge else ()), *self.targets)
 
 
 class OptimConfig(Part):
@@ -356,10 +369,12 @@ def make_recipe(values: Mapping[str, object], *, source: str = "the recipe") -> 
     known = recipe_keys()
     nested: dict[str, Any] = {}
     for key, value in flatten(values).items():
-        if key not in known:
-            raise ConfigError(f"{source} has no key {key!r}", suggest(key, list(known)))
         section, dot, name = key.partition(".")
-        if dot:
+        if key.startswith("loss.targets."):
+            nested.setdefault(section, {}).setdefault("targets", {})[name.partition(".")[2]] = value
+        elif key not in known:
+            raise ConfigError(f"{source} has no key {key!r}", suggest(key, list(known)))
+        elif dot:
             nested.setdefault(section, {})[name] = _number(value)
         else:
             nested[section] = _number(value)

@@ -10,6 +10,7 @@ that the network always sees the same geometry. Sizes are (height, width).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -18,9 +19,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskwright.tensors import IGNORE, Images, Logits
+from maskwright.tensors import IGNORE, Dense, Images, Logits
 
 Fit: TypeAlias = Literal["resize", "letterbox", "crop"]
+
+HALF = 0.5 - 1e-4
+"""A share of 1/2, which rounding may have made a little smaller: a mirrored grid must not lose its border."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,23 @@ def fit_labels(
         labels_BHW = labels_BHW[:, rows[:, None], columns]
     pads = _pads(placement, size, fit)
     return F.pad(labels_BHW, pads, value=IGNORE) if any(pads) else labels_BHW
+
+
+def fit_dense(dense_BTHW: Dense, size: tuple[int, int], fit: Fit) -> Dense:
+    """Dense targets at native size -> of `size`, resampled as `fit_images` does it, by `over_known`; bars are NaN."""
+    return over_known(dense_BTHW, lambda planes: fit_images(planes, size, fit))
+
+
+def over_known(dense_BTHW: Dense, resample: Callable[[Tensor], Tensor]) -> Dense:
+    """`resample` of the known values alone: sum_i w_i V_i x_i / sum_i w_i V_i, V being 1 where x is known, else 0.
+
+    `resample` is linear in its B C H W, C any number, with weights w >= 0 that sum to 1, or to less where it looks
+    beyond the picture. The result is NaN where the known share sum_i w_i V_i is below 1/2, so values neither reach
+    far into what is unknown nor mix with it (normalised convolution, Knutsson & Westin 1993).
+    """
+    known = ~dense_BTHW.isnan()
+    values, share = resample(torch.cat([dense_BTHW.where(known, 0), known.to(dense_BTHW)], dim=1)).chunk(2, 1)
+    return (values / share).where(share >= HALF, torch.nan)
 
 
 def unfit(logits_BCHW: Logits, native_hw: tuple[int, int], size: tuple[int, int], fit: Fit) -> Logits:

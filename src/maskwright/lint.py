@@ -54,6 +54,8 @@ class RunFacts:
     """Whether a time budget decides about the epochs."""
     started: bool = False
     """Whether training starts from the weights of another run."""
+    targets: tuple[str, ...] = ()
+    """Dense targets of the data set."""
 
 
 def run_facts(
@@ -72,6 +74,7 @@ def run_facts(
         empty=float(np.mean([not pixels_K[1:].any() for pixels_K in counts])) if counts else 0.0,
         budgeted=budgeted,
         started=started,
+        targets=dataset.targets,
     )
 
 
@@ -455,6 +458,18 @@ def slow_beginner(recipe: Recipe, facts: RunFacts) -> Advice | None:
     )
 
 
+def idle_targets(recipe: Recipe, facts: RunFacts) -> Advice | None:
+    idle = [name for name in facts.targets if name not in recipe.loss.targets]
+    if not idle:
+        return None
+    return Advice(
+        "idle-targets",
+        "note",
+        f"nothing learns {_listed(idle)}, which dataset.yaml names under targets",
+        f"set loss.targets.{idle[0]}=0.5*huber, or take it out of dataset.yaml to spare room in the cache",
+    )
+
+
 RULES: tuple[Callable[[Recipe, RunFacts], Advice | None], ...] = (
     untrained_class,
     uncounted_class,
@@ -477,6 +492,7 @@ RULES: tuple[Callable[[Recipe, RunFacts], Advice | None], ...] = (
     idle_augmentation,
     swapped_sides,
     lost_scale,
+    idle_targets,
 )
 
 

@@ -28,7 +28,8 @@ METRIC_COLUMNS = (
     "learning_rate",
     "strength",
 )
-"""metrics.csv, a row per epoch. `seconds` is the training time so far; `strength` the augmentation's."""
+"""metrics.csv, a row per epoch. `seconds` is the training time so far; `strength` the augmentation's. Behind them stand
+`val_NAME_mae` for each of `loss.targets`: mean absolute error on the validation pictures, in the target's own units."""
 
 MetricRow = Mapping[str, float]
 
@@ -121,7 +122,8 @@ class RunFolder:
 
     def write_metrics(self, rows: Sequence[MetricRow]) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+        columns = dict.fromkeys([*METRIC_COLUMNS, *(rows[0] if rows else ())])
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.metrics_file, text.getvalue())

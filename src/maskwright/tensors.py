@@ -1,4 +1,4 @@
-"""The alphabet of shapes: B images, K classes, C channels, H rows, W columns.
+"""The alphabet of shapes: B images, K classes, C channels, T dense targets, H rows, W columns.
 
 Class ids are 0 .. K-1; IGNORE marks pixels that count nowhere, neither in losses nor in scores.
 """
@@ -6,10 +6,10 @@ Class ids are 0 .. K-1; IGNORE marks pixels that count nowhere, neither in losse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
 IGNORE = 255
@@ -18,10 +18,14 @@ Images: TypeAlias = Float[Tensor, "B C H W"]
 Logits: TypeAlias = Float[Tensor, "B C H W"]
 """One channel: the logit of class 1 against class 0 (sigmoid). More: one per class (softmax)."""
 Labels: TypeAlias = Int[Tensor, "B H W"]
+Dense: TypeAlias = Float[Tensor, "B T H W"]
+"""Targets with a number per pixel, such as depth; NaN where it is not known."""
 
 Picture: TypeAlias = UInt8[np.ndarray, "H W C"]
 Mask: TypeAlias = UInt8[np.ndarray, "H W"]
 """Class ids, IGNORE where nothing is known."""
+Field: TypeAlias = Float32[np.ndarray, "H W"]
+"""A dense target, NaN where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Target:
     labels: Labels
     others: Labels | None = None
     weight: Float[Tensor, " B"] | None = None
+    dense: Dense | None = None
+    """Those that a loss asks for, in the order of `loss.targets`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,15 @@ class Batch:
 
     images: Images
     target: Target
+
+
+class Outputs(NamedTuple):
+    """What a network with auxiliary heads says while it trains."""
+
+    logits: Logits | list[Logits]
+    """What it says without them; a list with deep supervision."""
+    auxiliary: Float[Tensor, "B A H W"] | None
+    """One channel per head, in the order of `LossConfig.heads`."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskwright.augment.params import GRID, AugmentParams
-from maskwright.tensors import IGNORE, Images, Labels
+from maskwright.fit import over_known
+from maskwright.tensors import IGNORE, Dense, Images, Labels
 
 
 def move(
@@ -39,6 +40,22 @@ def move(
         images = on_rows(images, distorted_B, lambda some: _sample_images(some, grid, fill))
         labels = on_rows(labels, distorted_B, lambda some: _sample_labels(some, grid))
     return images, labels
+
+
+def move_dense(dense: Dense, params: AugmentParams) -> Dense:
+    """Dense targets where `move` takes their pictures: bilinearly between known values; NaN outside.
+
+    They are fields of numbers, so a flip moves them and changes no sign.
+    """
+    distorted_B = ~undistorted(params)
+    for flipped_B, axis in ((params.flip_B, -1), (params.flip_vertical_B, -2)):
+        dense = on_rows(dense, flipped_B & ~distorted_B, partial(torch.flip, dims=(axis,)))
+    if distorted_B.any():
+        height, width = dense.shape[-2:]
+        grid = sampling_grid(params.rows(distorted_B), height, width, dense.device)
+        sample = partial(F.grid_sample, grid=grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        dense = on_rows(dense, distorted_B, lambda some: over_known(some, sample))
+    return dense
 
 
 def on_rows(tensor: Tensor, chosen_B: Bool[np.ndarray, " B"], change: Callable[[Tensor], Tensor]) -> Tensor:

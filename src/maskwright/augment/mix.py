@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maskwright.augment.params import AugmentParams
-from maskwright.tensors import Batch, Images, Labels, Target
+from maskwright.tensors import Batch, Dense, Images, Labels, Target
 
 
 def mix(images: Images, labels: Labels, params: AugmentParams) -> Batch:
@@ -35,6 +35,22 @@ def mix(images: Images, labels: Labels, params: AugmentParams) -> Batch:
         return Batch(images, Target(torch.where((weight_B < 0.5)[:, None, None], other_labels, labels)))
     others = torch.where((weight_B < 1)[:, None, None], other_labels, labels)
     return Batch(images, Target(labels, others, weight_B))
+
+
+def mix_dense(dense: Dense, params: AugmentParams) -> Dense:
+    """Dense targets as `mix` does it with their pictures: the partner's in the box, blended under MixUp.
+
+    The blend w y_i + (1 - w) y_j is Zhang et al.'s own rule for numbers; NaN where either is. With `mixup_binary`
+    it is the heavier one.
+    """
+    others = dense[torch.from_numpy(params.partner_B).to(dense.device)]
+    weight_B111 = torch.from_numpy(params.mixup_B.astype(np.float32)).to(dense.device)[:, None, None, None]
+    if params.mixup_binary:
+        blended = torch.where(weight_B111 < 0.5, others, dense)
+    else:
+        blended = torch.where(weight_B111 < 1, torch.lerp(others, dense, weight_B111), dense)
+    inside_BHW = _boxes(params.cutmix_B4, dense.shape[2], dense.shape[3], dense.device)
+    return torch.where(inside_BHW[:, None], others, blended)
 
 
 def _area(boxes_B4: Float[np.ndarray, "B 4"]) -> Float[np.ndarray, " B"]:

@@ -18,8 +18,10 @@ from maskwright.data.classes import ClassMap, Colour, Raw, class_map, codes_of
 from maskwright.data.fingerprint import content_hashes, digest, recall
 from maskwright.data.image_io import (
     as_picture,
+    dense_size,
     image_channels,
     image_size,
+    read_dense,
     read_image,
     read_mask,
     to_channels,
@@ -40,7 +42,7 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from maskwright.tensors import Mask, Picture
+    from maskwright.tensors import Field, Mask, Picture
 
 FORMATS: dict[str, Source] = {"oxford-pet": oxford_pet, "camvid": camvid, "npz": npz, "folder": folder}
 """In the order in which a bare folder is tried."""
@@ -66,6 +68,8 @@ class Item:
     """train, validation, test or unlabelled (no mask)."""
     group: str
     """Items of one group (patient, video) resemble each other; its own id where nothing is known."""
+    targets: tuple[Path | None, ...] = ()
+    """In the order of `Dataset.targets`; None, where it has no file, only in test and unlabelled."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Dataset:
     """The resolved dataset.yaml: opening it gives these items and splits again."""
     advice: tuple[str, ...] = ()
     """One line per thing that is allowed but worth knowing."""
+    targets: tuple[str, ...] = ()
+    """Names of the dense targets."""
     pixels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
     """Item id -> pixels per class [K], ignored ones left out; no entry where a mask is missing or broken."""
 
@@ -117,6 +123,16 @@ class Dataset:
         if ids.shape != (size := self.size(item)):
             raise _size_error([(item.id, ids.shape, size)])
         return ids
+
+    def dense(self, item: Item, target: str) -> Field:
+        """HW float32, NaN where nothing is known. Raises DataError: unreadable, more than one channel, size."""
+        place, size = item.targets[self.targets.index(target)], self.size(item)
+        if place is None:
+            return np.full(size, np.nan, np.float32)
+        field = read_dense(place)
+        if field.shape != size:
+            raise _size_error([(str(place), field.shape, size)], "target")
+        return field
 
     def size(self, item: Item) -> tuple[int, int]:
         """(height, width) of the picture, upright, without decoding it."""
@@ -143,7 +159,12 @@ class Dataset:
         The place of the files does not matter. Raises DataError for a file that cannot be read.
         """
         files = list(
-            dict.fromkeys(_file(place) for item in self.items for place in (item.image, item.mask) if place)
+            dict.fromkeys(
+                _file(place)
+                for item in self.items
+                for place in (item.image, item.mask, *item.targets)
+                if place
+            )
         )
         hash_of = dict(zip(files, content_hashes(files), strict=True))
 
@@ -154,9 +175,11 @@ class Dataset:
             return [hash_of[_file(place)], *inside]
 
         meaning = sorted((str(key), name) for key, name in self.classes.to_values().items())
-        head = json.dumps([self.classes.names, meaning])
+        head = json.dumps([self.classes.names, meaning, *self.targets])
         rows = (
-            json.dumps([item.id, item.split, item.group, content(item.image), content(item.mask)])
+            json.dumps(
+                [item.id, item.split, item.group, *map(content, (item.image, item.mask, *item.targets))]
+            )
             for item in self.items
         )
         return digest([head, *rows])
@@ -201,7 +224,7 @@ def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progr
     if not skip_broken:
         return dataset
     broken = {path for path, _ in find_broken(dataset, progress)}
-    ids = [item.id for item in dataset.items if {item.image, item.mask} & broken]
+    ids = [item.id for item in dataset.items if {item.image, item.mask, *item.targets} & broken]
     if not ids:
         return dataset
     said = f"{len(ids)} items with broken files are left out: {few(ids)}"
@@ -209,17 +232,26 @@ def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progr
 
 
 def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Path, str]]:
-    """Every image and mask file that cannot be decoded to its last pixel, and why; sound ones are remembered."""
+    """Every image, mask and target that cannot be decoded to its last pixel, and why; sound files are remembered."""
     places = [place for item in dataset.items for place in (item.image, item.mask)]
     paths = list(dict.fromkeys(place for place in places if isinstance(place, Path)))
     facts = recall("decodes/1", paths, _decode, what="Checking", progress=progress)
+    targets = [place for item in dataset.items for place in item.targets if place is not None]
+    facts += recall("decodes as target/1", targets, _decode_dense, what="Checking targets", progress=progress)
     return [
-        (path, fact.problem) for path, fact in zip(paths, facts, strict=True) if isinstance(fact, DataError)
+        (path, fact.problem)
+        for path, fact in zip([*paths, *targets], facts, strict=True)
+        if isinstance(fact, DataError)
     ]
 
 
 def _decode(path: Path) -> bool:
     read_mask(path)
+    return True
+
+
+def _decode_dense(path: Path) -> bool:
+    read_dense(path)
     return True
 
 
@@ -298,7 +330,7 @@ def _build(values: Mapping[str, object], root: Path, progress: Progress) -> Data
         config = config.model_copy(update={"validation": ValidationConfig()})
     splits = _splits(pairs, groups, [_foreground(pixels.get(pair.id)) for pair in pairs], config, told)
     items = tuple(
-        Item(pair.id, pair.image, pair.mask, split, group)
+        Item(pair.id, pair.image, pair.mask, split, group, pair.targets)
         for pair, split, group in zip(pairs, splits, groups, strict=True)
         if pair.id not in excluded
     )
@@ -314,7 +346,9 @@ def _build(values: Mapping[str, object], root: Path, progress: Progress) -> Data
         grouped=grouped,
         source=_resolved(config),
         pixels=pixels,
+        targets=tuple(config.targets or ()),
     )
+    _check_targets(dataset, config.targets or {}, progress)
     return replace(dataset, advice=_advice(dataset, config, {pair.id for pair in pairs}))
 
 
@@ -589,12 +623,39 @@ def _check_sizes(pairs: Sequence[Pair], facts: Mapping[str, _MaskFacts | None], 
         raise _size_error(differing)
 
 
-def _size_error(differing: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> DataError:
+def _check_targets(dataset: Dataset, templates: Mapping[str, str], progress: Progress) -> None:
+    """Raises DataError: what is trained or validated on must have all its targets, each as large as its picture."""
+    used = [item for item in dataset.items if item.split in ("train", "validation")]
+    for index, (name, template) in enumerate(templates.items()):
+        lacking = [item.id for item in used if item.targets[index] is None]
+        if lacking:
+            raise DataError(
+                f"{len(lacking)} of {len(used)} pictures for training and validation have no {name} ({few(lacking)})",
+                f"it would be {template} in {dataset.root}: add it, or list the id under exclude in dataset.yaml",
+            )
+    files = [(place, item.image) for item in dataset.items for place in item.targets if place is not None]
+    facts = recall("size of target/1", [place for place, _ in files], dense_size, progress=progress)
+    differing = [
+        (str(place), tuple(cast(list[int], fact)), header[:2])
+        for (place, _), fact, header in zip(
+            files, facts, _headers([image for _, image in files], progress), strict=True
+        )
+        if not isinstance(fact, DataError)
+        and header is not None
+        and tuple(cast(list[int], fact)) != header[:2]
+    ]
+    if differing:
+        raise _size_error(differing, "target")
+
+
+def _size_error(
+    differing: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]], what: str = "mask"
+) -> DataError:
     name, mask, image = differing[0]
-    more = f", and {len(differing) - 1} more masks differ" if len(differing) > 1 else ""
+    more = f", and {len(differing) - 1} more {what}s differ" if len(differing) > 1 else ""
     return DataError(
-        f"the mask {name} is {mask[0]} x {mask[1]} and its image {image[0]} x {image[1]} (height x width){more}",
-        "mend the mask, or list the id under exclude in dataset.yaml",
+        f"the {what} {name} is {mask[0]} x {mask[1]} and its image {image[0]} x {image[1]} (height x width){more}",
+        f"mend the {what}, or list the id under exclude in dataset.yaml",
     )
 
 

@@ -17,7 +17,7 @@ from maskwright.errors import DataError
 from maskwright.files import write_atomic
 
 if TYPE_CHECKING:
-    from maskwright.tensors import Mask, Picture
+    from maskwright.tensors import Field, Mask, Picture
 
 LARGEST = 200_000_000
 """Pixels. A larger picture is refused before it is decoded: a few kilobytes can claim to be terabytes."""
@@ -162,6 +162,62 @@ def read_mask(path: Path, *, colours: bool = False) -> Raw:
                 raise DataError(f"{path} holds fractions, not class values", "save the mask as 8-bit PNG")
             return numbers.astype(np.int64)
         return np.array(image.convert("RGB"))
+
+
+def read_dense(path: Path) -> Field:
+    """A dense target, upright: HW float32 in the file's own numbers, NaN where nothing is known.
+
+    A grey image of 8 or 16 bits, a TIFF of floating point, or an array HW of numbers (.npy). Among whole numbers 0
+    means that nothing is known, as depth cameras write it; among floating-point ones NaN and infinity do, and 0 is a
+    value. Raises DataError: missing, truncated, more than one channel, a palette, pickled objects, larger than LARGEST.
+    """
+    if path.suffix.lower() == ".npy":
+        numbers = np.array(_mapped(path))
+    else:
+        with _opened(path) as image:
+            _upright(image)
+            if image.mode not in ("L", "F", *_SIXTEEN):
+                kind = (
+                    "a palette"
+                    if image.mode == "P"
+                    else f"{len(image.getbands())} channel(s) of mode {image.mode}"
+                )
+                raise DataError(f"{path} has {kind}", "save the target as a grey image or as .npy of H x W")
+            numbers = np.array(image)
+    whole = numbers.dtype.kind in "iu"
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
+        field: Field = numbers.astype(np.float32)
+    field[(numbers == 0) if whole else ~np.isfinite(field)] = np.nan
+    return field
+
+
+def dense_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a dense target, upright, without reading its numbers. Raises DataError."""
+    if path.suffix.lower() != ".npy":
+        return image_size(path)
+    height, width = _mapped(path).shape
+    return height, width
+
+
+def _mapped(path: Path) -> NDArray[np.generic]:
+    """HW numbers of a .npy file, which is not read before it is used: its header may claim anything."""
+    try:
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there", "check the path") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {_one_line(error)}", "check that it is readable") from error
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise DataError(
+            f"{path} holds Python objects, is cut short or is no array",
+            "save plain numbers again: pickles are never read",
+        ) from error
+    if array.ndim != 2 or array.dtype.kind not in "iuf" or not 0 < array.size <= LARGEST:
+        raise DataError(
+            f"{path} holds {array.dtype} of shape {array.shape}",
+            "a target is H x W of whole numbers or floats",
+        )
+    return array
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """Pictures and masks decoded once into one flat memory-mapped file: what training reads. Evaluation reads originals.
 
 A store is a folder of the cache: `data.bin` holds row after row the C planes of a picture and then its mask, all
-uint8; `index.json` says how large each row is and what was counted on the way. The folder's name is a hash of
-everything that decides its content, so a change of the data, of their split or of the size means another folder.
+uint8; `index.json` says how large each row is and what was counted on the way. Where the data have dense targets,
+`dense.bin` holds their planes in the same way, float32. The folder's name is a hash of everything that decides its
+content, so a change of the data, of their split or of the size means another folder.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64, UInt8
+from jaxtyping import Float, Float32, Int, Int64, UInt8
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from maskwright.config import InputConfig
@@ -30,7 +32,7 @@ from maskwright.data.dataset import Dataset, Item
 from maskwright.data.folders import build_folder
 from maskwright.errors import DataError
 from maskwright.files import cache_folder
-from maskwright.fit import Fit, fit_images, fit_labels, place
+from maskwright.fit import Fit, fit_dense, fit_images, fit_labels, place
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import IGNORE
 
@@ -47,9 +49,20 @@ Normalise: TypeAlias = Literal["unit", "symmetric", "imagenet", "dataset", "imag
 Windows: TypeAlias = Float[np.ndarray, "B 2"]
 Planes: TypeAlias = UInt8[np.ndarray, "P H W"]
 """A picture's channels, then its mask."""
+Fields: TypeAlias = Float32[np.ndarray, "T H W"]
+"""A picture's dense targets, NaN where nothing is known."""
 Window: TypeAlias = tuple[slice, slice]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+Number = TypeVar("Number", np.uint8, np.float32)
+
+
+class Moments(BaseModel):
+    """Of a dense target's known pixels in the train split; without such a split, in all rows."""
+
+    pixels: int
+    mean: float
+    deviation: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +89,10 @@ class Store:
     """Where each row begins in `data`."""
     data: UInt8[np.ndarray, " bytes"]
     """Memory-mapped, read-only."""
+    targets: Mapping[str, Moments] = field(default_factory=dict)
+    """The dense targets, in the order of their planes."""
+    fields: Float32[np.ndarray, " values"] = field(default_factory=lambda: np.empty(0, np.float32))
+    """Their planes, memory-mapped, read-only."""
 
     def rows(self, split: str) -> Int64[np.ndarray, " B"]:
         """Row numbers of a split, in the data set's order."""
@@ -93,23 +110,35 @@ class Store:
         With `windows_B2`, a window of `size` from each: top and left as shares in [0, 1) of the free range.
         Without, whole pictures, which must have equal shapes then (ValueError).
         """
-        return self._copy(rows_B, windows_B2, slice(0, self.channels))
+        return self._copy(rows_B, windows_B2, lambda row: self._planes(row)[:-1], self.channels, np.uint8)
 
     def labels(
         self, rows_B: Int[np.ndarray, " B"], windows_B2: Windows | None = None
     ) -> UInt8[np.ndarray, "B H W"]:
         """The masks that belong to `images` of the same arguments: class ids and IGNORE."""
-        return self._copy(rows_B, windows_B2, slice(self.channels, self.channels + 1))[:, 0]
+        return self._copy(rows_B, windows_B2, lambda row: self._planes(row)[-1:], 1, np.uint8)[:, 0]
+
+    def dense(
+        self, rows_B: Int[np.ndarray, " B"], names: Sequence[str], windows_B2: Windows | None = None
+    ) -> Float32[np.ndarray, "B T H W"]:
+        """The dense targets `names` that belong to `images` of the same rows and windows, in their own units."""
+        chosen = [list(self.targets).index(name) for name in names]
+        return self._copy(rows_B, windows_B2, lambda row: self._fields(row)[chosen], len(chosen), np.float32)
 
     def _copy(
-        self, rows_B: Int[np.ndarray, " B"], windows_B2: Windows | None, planes: slice
-    ) -> UInt8[np.ndarray, "B P H W"]:
+        self,
+        rows_B: Int[np.ndarray, " B"],
+        windows_B2: Windows | None,
+        planes_of: Callable[[int], NDArray[Number]],
+        planes: int,
+        kind: type[Number],
+    ) -> NDArray[Number]:
         height, width = self.size
         if windows_B2 is None and len(rows_B):
             height, width = self.shape(rows_B[0])
-        copies = np.empty((len(rows_B), planes.stop - planes.start, height, width), np.uint8)
+        copies = np.empty((len(rows_B), planes, height, width), kind)
         for index, row in enumerate(rows_B):
-            picture = self._planes(row)[planes]
+            picture = planes_of(row)
             if windows_B2 is not None:
                 top = _begin(windows_B2[index, 0], picture.shape[1] - height)
                 left = _begin(windows_B2[index, 1], picture.shape[2] - width)
@@ -124,6 +153,12 @@ class Store:
         start = self.offsets[row]
         stop = start + (self.channels + 1) * height * width
         return self.data[start:stop].reshape(self.channels + 1, height, width)
+
+    def _fields(self, row: int) -> Fields:
+        height, width = self.shape(row)
+        start = self.offsets[row] // (self.channels + 1) * len(self.targets)
+        stop = start + len(self.targets) * height * width
+        return self.fields[start:stop].reshape(len(self.targets), height, width)
 
 
 class _Index(BaseModel):
@@ -141,10 +176,15 @@ class _Index(BaseModel):
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     broken: dict[str, str]
+    targets: dict[str, Moments] = {}
 
     def ends(self) -> Int64[np.ndarray, " N"]:
         """Where in data.bin each row ends."""
         return np.cumsum((self.channels + 1) * np.array(self.shapes, np.int64).prod(axis=1))
+
+    def dense_values(self) -> int:
+        """Numbers in dense.bin."""
+        return int(self.ends()[-1]) // (self.channels + 1) * len(self.targets)
 
 
 @dataclass(frozen=True)
@@ -158,6 +198,7 @@ class _Row:
     """How often each grey level occurs."""
     pixels: Int64[np.ndarray, "256"]
     """How often each label occurs."""
+    fields: Fields
 
 
 @dataclass(frozen=True)
@@ -185,7 +226,8 @@ def prepare(
 
     fit resize and letterbox: every row has `input.size`. fit crop: rows keep their native size, smaller ones are
     padded to `input.size`. Bars have the colour that normalises to 0, in masks IGNORE. Pictures are resampled in
-    float exactly as `fit` does it for prediction, then rounded to 8 bits; masks are never interpolated.
+    float exactly as `fit` does it for prediction, then rounded to 8 bits; masks are never interpolated, and dense
+    targets as `fit_dense` says.
 
     `workers` threads decode (0: one per CPU); RAM holds two pictures per thread. Raises DataError when items cannot
     be read, naming up to five and the total; `skip_broken` leaves them out and records them in `Store.broken`.
@@ -215,7 +257,14 @@ def list_stores() -> list[StoreInfo]:
     """The whole stores of the cache."""
     found = [(folder, _read_index(folder)) for folder in sorted(_stores().glob("*"))]
     return [
-        StoreInfo(folder, index.dataset, len(index.ids), index.size, index.fit, int(index.ends()[-1]))
+        StoreInfo(
+            folder,
+            index.dataset,
+            len(index.ids),
+            index.size,
+            index.fit,
+            int(index.ends()[-1]) + 4 * index.dense_values(),
+        )
         for folder, index in found
         if index is not None
     ]
@@ -266,8 +315,10 @@ def _build(
     shapes: list[tuple[int, int]] = []
     windows: list[Window] = []
     broken: dict[str, DataError] = {}
+    moments: dict[str, list[Moments]] = {name: [] for name in dataset.targets}
     with (
         open(folder / "data.bin", "wb") as data,
+        open(folder / "dense.bin", "wb") if dataset.targets else nullcontext() as dense,
         progress.task("Decoding", len(items)) as advance,
         closing(_in_order(lambda item: _decode(dataset, item, input, channels), items, workers)) as rows,
     ):
@@ -278,12 +329,16 @@ def _build(
                     raise _broken_error(list(broken.values()), f"of the first {HOPELESS}")
             else:
                 data.write(row.planes.data)
+                if dense is not None:
+                    dense.write(row.fields.data)
                 kept.append(item)
                 shapes.append((row.planes.shape[1], row.planes.shape[2]))
                 windows.append(row.window)
                 if item.split == counted:
                     levels += row.levels
                     pixels += row.pixels
+                    for name, plane in zip(dataset.targets, row.fields, strict=True):
+                        moments[name].append(_moments_of(plane))
             advance(1)
     if broken and not (skip_broken and kept):
         raise _broken_error(list(broken.values()), f"of {len(items)}")
@@ -302,6 +357,7 @@ def _build(
         mean=tuple(mean.tolist()),
         deviation=tuple(deviation.tolist()),
         broken={name: str(error) for name, error in broken.items()},
+        targets={name: _together(parts) for name, parts in moments.items()},
     )
     (folder / "index.json").write_text(index.model_dump_json(), encoding="utf-8")
 
@@ -325,6 +381,7 @@ def _decode(dataset: Dataset, item: Item, input: InputConfig, channels: int) -> 
     try:
         picture_CHW = torch.tensor(dataset.image(item, channels)).permute(2, 0, 1)
         mask_HW = torch.tensor(dataset.mask(item))
+        known = [torch.tensor(dataset.dense(item, name)) for name in dataset.targets]
     except DataError as error:
         named = item.id in error.problem
         return error if named else DataError(f"{item.id}: {error.problem}", error.hint)
@@ -340,7 +397,10 @@ def _decode(dataset: Dataset, item: Item, input: InputConfig, channels: int) -> 
     planes = np.full((channels + 1, height, width), IGNORE, np.uint8)
     planes[:channels, *window], planes[channels, *window] = fitted_CHW, labels_HW
     levels = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in fitted_CHW])
-    return _Row(planes, window, levels, np.bincount(labels_HW.ravel(), minlength=256))
+    fields = np.full((len(known), height, width), np.nan, np.float32)
+    if known:
+        fields[:, *window] = fit_dense(torch.stack(known)[None], inner, "resize")[0].numpy()
+    return _Row(planes, window, levels, np.bincount(labels_HW.ravel(), minlength=256), fields)
 
 
 def _moments(
@@ -351,6 +411,24 @@ def _moments(
     values = np.arange(256) / 255
     mean = shares @ values
     return mean, np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
+
+
+def _moments_of(plane_HW: Float32[np.ndarray, "H W"]) -> Moments:
+    known = plane_HW[~np.isnan(plane_HW)].astype(np.float64)
+    if not known.size:
+        return Moments(pixels=0, mean=0.0, deviation=0.0)
+    return Moments(pixels=known.size, mean=float(known.mean()), deviation=float(known.std()))
+
+
+def _together(parts: Sequence[Moments]) -> Moments:
+    """Of all pixels, from those of each picture: within and between them (Chan, Golub & LeVeque 1983)."""
+    pixels = np.array([part.pixels for part in parts])
+    total = int(pixels.sum())
+    shares = pixels / max(total, 1)
+    means, deviations = np.array([(part.mean, part.deviation) for part in parts]).reshape(-1, 2).T
+    mean = float(shares @ means)
+    variance = float(shares @ (deviations**2 + (means - mean) ** 2))
+    return Moments(pixels=total, mean=mean, deviation=variance**0.5)
 
 
 def _bar_colour(normalise: Normalise, mean_C: Float[np.ndarray, " C"]) -> UInt8[np.ndarray, " C"]:
@@ -399,6 +477,8 @@ def _read_index(folder: Path) -> _Index | None:
     try:
         index = _Index.model_validate_json((folder / "index.json").read_bytes())
         whole = (folder / "data.bin").stat().st_size == index.ends()[-1]
+        if index.targets:
+            whole = whole and (folder / "dense.bin").stat().st_size == 4 * index.dense_values()
     except (OSError, ValidationError):
         return None
     return index if whole and ".partial-" not in folder.name else None
@@ -424,4 +504,8 @@ def _open(folder: Path) -> Store:
         widths=widths,
         offsets=np.concatenate([[0], index.ends()[:-1]]),
         data=np.asarray(np.memmap(folder / "data.bin", np.uint8, "r")),
+        targets=index.targets,
+        fields=np.asarray(np.memmap(folder / "dense.bin", np.float32, "r"))
+        if index.targets
+        else np.empty(0, np.float32),
     )

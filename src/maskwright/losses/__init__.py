@@ -6,13 +6,15 @@ batch, k a class. All sums run in float32 at least, also under autocast. A batch
 pixel costs 0 and has zero gradients.
 """
 
-from maskwright.losses.contour import boundary, boundary_band, cldice
+from maskwright.losses.contour import boundary, boundary_band, cldice, edge
+from maskwright.losses.dense import huber, l1, l2
 from maskwright.losses.pixel import bce, ce, focal, ohem
 from maskwright.losses.region import dice, focal_tversky, iou, lovasz, tversky
-from maskwright.losses.terms import LOSSES, Loss, Term, class_weights, make_loss, parse_terms
-from maskwright.losses.truth import Scalar, Truth, Valid, Weights, as_truth
+from maskwright.losses.terms import DENSE_LOSSES, LOSSES, Loss, Term, class_weights, make_loss, parse_terms
+from maskwright.losses.truth import Scalar, Truth, Valid, Weights, as_truth, edge_truth, edges
 
 __all__ = [
+    "DENSE_LOSSES",
     "LOSSES",
     "Loss",
     "Scalar",
@@ -28,9 +30,15 @@ __all__ = [
     "class_weights",
     "cldice",
     "dice",
+    "edge",
+    "edge_truth",
+    "edges",
     "focal",
     "focal_tversky",
+    "huber",
     "iou",
+    "l1",
+    "l2",
     "lovasz",
     "make_loss",
     "ohem",

@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from maskwright.losses.pixel import bce
 from maskwright.losses.truth import Scalar, Truth, Valid, Weights, class_mean, members, probabilities, ratio
 from maskwright.tensors import Logits
 
@@ -86,6 +87,18 @@ def boundary_band(
         weights = weights_K.to(share).view(-1, 1, 1)
         inner, outer = weights * inner, weights * outer
     return ratio((outer * share + inner * (1 - share)).sum(), (outer + inner).sum())
+
+
+def edge(logits_B1HW: Logits, truth_B1HW: Truth, valid_B1HW: Valid) -> Scalar:
+    """- sum_i V_i (b T_i log P_i + (1 - b) (1 - T_i) log(1 - P_i)) / sum_i V_i (b T_i + (1 - b) (1 - T_i)).
+
+    b = |V (1 - T)| / |V|, the share of the pixels that are no edge: the class-balanced cross-entropy of holistically
+    nested edge detection (Xie & Tu 2015, equation 2), divided by the sum of its weights so that a picture's size and
+    the length of its edges do not matter. Edges and the rest so weigh one half each. |.| sums over the batch; the
+    truth is that of `edge_truth`. 0 where the batch has no edge, or nothing else, as in the paper.
+    """
+    on, off = (valid_B1HW * truth_B1HW).sum(), (valid_B1HW * (1 - truth_B1HW)).sum()
+    return bce(logits_B1HW, truth_B1HW, valid_B1HW, torch.stack([on, off]))
 
 
 def _near(pixels: Tensor, radius: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal, Protocol
@@ -11,17 +11,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from pydantic import ConfigDict, PositiveFloat, TypeAdapter, ValidationError
 from torch import Tensor
 
 from maskwright.config import LossConfig, suggest
 from maskwright.errors import ConfigError
-from maskwright.losses.contour import boundary, boundary_band, cldice
+from maskwright.losses.contour import boundary, boundary_band, cldice, edge
+from maskwright.losses.dense import huber, l1, l2
 from maskwright.losses.pixel import bce, ce, focal, ohem
 from maskwright.losses.region import dice, focal_tversky, iou, lovasz, tversky
-from maskwright.losses.truth import Scalar, Weights, as_truth, wide
-from maskwright.tensors import Logits, Target
+from maskwright.losses.truth import Scalar, Weights, as_truth, edge_truth, wide
+from maskwright.tensors import Logits, Outputs, Target
 
 LOSSES: dict[str, Callable[..., Scalar]] = {
     "bce": bce,
@@ -39,10 +40,13 @@ LOSSES: dict[str, Callable[..., Scalar]] = {
 }
 """(logits, truth, valid, weights, **parameters) -> what it costs. Parameters have their range in their type."""
 
+DENSE_LOSSES: dict[str, Callable[..., Scalar]] = {"huber": huber, "l1": l1, "l2": l2}
+"""(answer, truth, **parameters) -> what it costs, both B H W."""
+
 
 @dataclass(frozen=True)
 class Term:
-    """`weight` * LOSSES[`name`](..., **parameters)."""
+    """`weight` * LOSSES[`name`](..., **parameters), or one of DENSE_LOSSES."""
 
     weight: float
     name: str
@@ -60,27 +64,30 @@ _PLUS = re.compile(r"(?<![0-9.][eE])\+(?![^()]*\))")
 """A plus that neither belongs to a number (1e+2) nor stands inside parentheses."""
 
 
-def parse_terms(text: str, key: str = "loss.terms") -> tuple[Term, ...]:
+def parse_terms(
+    text: str, key: str = "loss.terms", losses: Mapping[str, Callable[..., Scalar]] = LOSSES
+) -> tuple[Term, ...]:
     """`"0.5*ce + dice(per_image=1)"` -> its terms. Raises ConfigError, with the closest known name.
 
     Parameters are the keyword arguments of the losses, numbers in the range of their type, 0 or 1 for what is on or
     off; and `ramp` (see Term). `key` is where the text stands.
     """
-    return tuple(_parse_term(part, f"{key}={text!r}") for part in _PLUS.split(text))
+    return tuple(_parse_term(part, f"{key}={text!r}", losses) for part in _PLUS.split(text))
 
 
-def _parse_term(part: str, where: str) -> Term:
+def _parse_term(part: str, where: str, losses: Mapping[str, Callable[..., Scalar]]) -> Term:
     match = _TERM.fullmatch(part)
     if match is None:
+        example = "0.5*ce + dice(per_image=1)" if losses is LOSSES else "0.5*huber(delta=1)"
         raise ConfigError(
             f"{where} has a part {part.strip()!r} that is no loss",
-            f"write a sum such as '0.5*ce + dice(per_image=1)' of {', '.join(LOSSES)}",
+            f"write a sum such as {example!r} of {', '.join(losses)}",
         )
     name = match["name"]
-    if name not in LOSSES:
-        raise ConfigError(f"{where} names {name!r}", suggest(name, list(LOSSES)))
+    if name not in losses:
+        raise ConfigError(f"{where} names {name!r}", suggest(name, list(losses)))
     weight = _read(PositiveFloat, match["weight"] or "1", f"{where}: the weight of {name}")
-    settings = signature(LOSSES[name], eval_str=True).parameters.values()
+    settings = signature(losses[name], eval_str=True).parameters.values()
     kinds: dict[str, Any] = {
         each.name: each.annotation for each in settings if each.kind is each.KEYWORD_ONLY
     }
@@ -142,7 +149,9 @@ def class_weights(config: LossConfig, class_pixels: Int[np.ndarray, " K"]) -> We
 class Loss(Protocol):
     """What a network's answer costs, as training calls it."""
 
-    def __call__(self, outputs: Logits | Sequence[Logits], target: Target, progress: float = 1.0) -> Scalar:
+    def __call__(
+        self, outputs: Logits | Sequence[Logits] | Outputs, target: Target, progress: float = 1.0
+    ) -> Scalar:
         """`progress`: the share of the run that is done, from 0 to 1."""
         ...
 
@@ -152,8 +161,11 @@ def make_loss(
     class_weights: Weights | None,
     *,
     deep_supervision: Literal["none", "levels", "fused"] = "none",
+    targets: Collection[str] = (),
 ) -> Loss:
-    """`config.terms` and `config.levels` as one function of what the network says. Raises ConfigError.
+    """What `config` says as one function of what the network says. `targets`: dense ones that the data set has.
+
+    Raises ConfigError.
 
     Logits of another size than the labels are interpolated bilinearly to it and judged there. One output costs
     `terms`. A sequence is read as `deep_supervision`, the key of the model, says: levels, full size first, or a
@@ -163,6 +175,7 @@ def make_loss(
     every step.
     """
     terms = parse_terms(config.terms)
+    auxiliary = _auxiliary(config, targets)
     levels = tuple(parse_terms(text, "loss.levels") for text in config.levels)
     if levels and deep_supervision == "none":
         raise ConfigError(
@@ -183,9 +196,10 @@ def make_loss(
         each = [(1.0, sums) for sums in levels] or [(half / sum(halves), terms) for half in halves]
         return [(1.0, terms)] * fused + each
 
-    def loss(outputs: Logits | Sequence[Logits], target: Target, progress: float = 1.0) -> Scalar:
-        judged = [outputs] if isinstance(outputs, Tensor) else outputs
-        shares = [(1.0, terms)] if isinstance(outputs, Tensor) else plan(len(outputs))
+    def loss(outputs: Logits | Sequence[Logits] | Outputs, target: Target, progress: float = 1.0) -> Scalar:
+        said, answers = outputs if isinstance(outputs, Outputs) else (outputs, None)
+        judged = [said] if isinstance(said, Tensor) else said
+        shares = [(1.0, terms)] if isinstance(said, Tensor) else plan(len(said))
         truth, valid = as_truth(target, judged[0].shape[1])
         total = wide(judged[0]).new_zeros(())
         for logits, (share, sums) in zip(judged, shares, strict=True):
@@ -193,6 +207,36 @@ def make_loss(
             for term in sums:
                 value = LOSSES[term.name](full, truth, valid, class_weights, **term.parameters)
                 total = total + share * term.weight_at(progress) * value
+        return total if answers is None else total + auxiliary(answers, target, progress)
+
+    return loss
+
+
+def _auxiliary(
+    config: LossConfig, targets: Collection[str]
+) -> Callable[[Float[Tensor, "B A H W"], Target, float], Scalar]:
+    """What the answers of `config.heads` cost together."""
+    unknown = [name for name in config.targets if name not in targets]
+    if unknown:
+        named = f"loss.targets names {unknown[0]!r}"
+        if not targets:
+            raise ConfigError(
+                f"{named}, and the data have no targets",
+                f'write targets: {{{unknown[0]}: "{unknown[0]}/{{id}}.png"}} in dataset.yaml',
+            )
+        raise ConfigError(f"{named}, which the data do not have", suggest(unknown[0], list(targets)))
+    sums = [parse_terms(text, f"loss.targets.{name}", DENSE_LOSSES) for name, text in config.targets.items()]
+
+    def loss(answers_BAHW: Float[Tensor, "B A H W"], target: Target, progress: float) -> Scalar:
+        total, first = wide(answers_BAHW).new_zeros(()), 0
+        if config.edge:
+            total, first = config.edge * edge(answers_BAHW[:, :1], *edge_truth(target, config.edge_radius)), 1
+        if target.dense is not None:
+            fields = zip(answers_BAHW[:, first:].unbind(1), target.dense.unbind(1), sums, strict=True)
+            for answer_BHW, truth_BHW, terms in fields:
+                for term in terms:
+                    value = DENSE_LOSSES[term.name](answer_BHW, truth_BHW, **term.parameters)
+                    total = total + term.weight_at(progress) * value
         return total
 
     return loss

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -25,10 +27,34 @@ def as_truth(target: Target, channels: int) -> tuple[Truth, Valid]:
     With MixUp the truth is `weight` * labels + (1 - weight) * others. A pixel that is IGNORE in either of
     the two counts nowhere, unless that one has no weight in its picture.
     """
-    truth, known = _shares(target.labels, channels)
+    return _of_both(target, lambda labels: _shares(labels, channels))
+
+
+def edge_truth(target: Target, radius: int) -> tuple[Truth, Valid]:
+    """Where classes meet, B 1 H W, and where that is known; with MixUp as in `as_truth`. See `edges`."""
+    return _of_both(target, lambda labels: edges(labels, radius))
+
+
+def edges(labels: Labels, radius: int) -> tuple[Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"]]:
+    """1 for pixels within `radius` pixels (rows and columns each) of a pixel of another class, else 0; and where known.
+
+    A boundary is a band of 2 * radius pixels, half of it on either side. Not known is a pixel with an IGNORE pixel
+    that near: a class could end there. The picture's own border is no edge. Labels are below IGNORE, so the largest
+    and the smallest of a neighbourhood say it all, for any number of classes.
+    """
+    values = labels[:, None].float()
+    side = 2 * radius + 1
+    largest = F.max_pool2d(values, side, stride=1, padding=radius)
+    smallest = -F.max_pool2d(-values, side, stride=1, padding=radius)
+    return (largest > smallest).float(), largest < IGNORE
+
+
+def _of_both(target: Target, read: Callable[[Labels], tuple[Tensor, Tensor]]) -> tuple[Truth, Valid]:
+    """`read` gives truth and where it is known; of MixUp's two masks, it is read from each and blended."""
+    truth, known = read(target.labels)
     if target.others is None or target.weight is None:
         return truth, known.float()
-    others, others_known = _shares(target.others, channels)
+    others, others_known = read(target.others)
     weight = target.weight.to(truth).view(-1, 1, 1, 1)
     known = (known | (weight == 0)) & (others_known | (weight == 1))
     return weight * truth + (1 - weight) * others, known.float()

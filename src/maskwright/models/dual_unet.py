@@ -15,8 +15,9 @@ from maskwright.config import ModelConfig
 from maskwright.models.attention import SqueezeExcite
 from maskwright.models.blocks import ConvNormAct, DoubleConv, Norm, initialise, pad_to_multiple
 from maskwright.models.bottleneck import ASPP
+from maskwright.models.heads import NoHeads
 from maskwright.models.supervision import DeepSupervision, make_outputs
-from maskwright.tensors import Images, Logits
+from maskwright.tensors import Images, Logits, Outputs
 
 RATES = (6, 12, 18)
 """Dilations of both pyramids."""
@@ -131,6 +132,7 @@ class DualUNet(nn.Module):
         self.decoder2 = Decoder(2 * w, (24 * w, 12 * w, 6 * w, 3 * w), (8 * w, 4 * w, 2 * w, w), norm)
         self.head2 = nn.Conv2d(w, out_channels, 1)
         self.outputs = make_outputs(deep_supervision, [nn.Identity()], out_channels)
+        self.auxiliary = NoHeads(w)
         initialise(self, self.head1, self.head2, self.outputs)
 
     @classmethod
@@ -144,7 +146,7 @@ class DualUNet(nn.Module):
             deep_supervision=config.deep_supervision,
         )
 
-    def forward(self, images: Images) -> Logits | list[Logits]:
+    def forward(self, images: Images) -> Logits | list[Logits] | Outputs:
         padded = pad_to_multiple(images, self.multiple)  # B C H W
         skips1, bottom1 = self.encoder1(padded)  # B 2w H W ... B 16w H/16 W/16
         decoded1 = self.decoder1(self.aspp1(bottom1), zip(reversed(skips1)))  # B w H W
@@ -155,5 +157,6 @@ class DualUNet(nn.Module):
         both = zip(reversed(skips1), reversed(skips2), strict=True)
         decoded2 = self.decoder2(self.aspp2(bottom2), both)  # B w H W
         output2 = self.head2(decoded2)  # B K H W
-        outputs: Logits | list[Logits] = self.outputs(output2, [output1], images)  # B K H W
+        logits = self.outputs(output2, [output1], images)  # B K H W
+        outputs: Logits | list[Logits] | Outputs = self.auxiliary(logits, decoded2, images)  # and B A H W
         return outputs

@@ -28,8 +28,9 @@ from maskwright.models.blocks import (
     pad_to_multiple,
 )
 from maskwright.models.bottleneck import make_bottleneck
+from maskwright.models.heads import NoHeads
 from maskwright.models.supervision import make_outputs
-from maskwright.tensors import Images, Logits
+from maskwright.tensors import Images, Logits, Outputs
 
 
 class Features(NamedTuple):
@@ -105,6 +106,7 @@ class Decoded(NamedTuple):
 
     logits: Logits  # B K H W
     coarser: list[Tensor]  # the levels that have no logits yet, finer ones first, for deep supervision
+    last: Tensor  # what the logits are made of: B C H/stride W/stride
 
 
 class WideDecoder(nn.Module):
@@ -115,6 +117,7 @@ class WideDecoder(nn.Module):
     """
 
     multiple = 32
+    stride = 2
     coarser = (64, 128, 256)
     """Channels of H/4, H/8, H/16."""
 
@@ -139,7 +142,7 @@ class WideDecoder(nn.Module):
         half = self.up1(quarter, skip=stem)  # B 64 H/2 W/2
         logits = self.head(half)  # B K H/2 W/2
         full = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)  # B K H W
-        return Decoded(full, [quarter, eighth, sixteenth])
+        return Decoded(full, [quarter, eighth, sixteenth], half)
 
 
 class FuseUp(nn.Module):
@@ -179,6 +182,7 @@ class NarrowDecoder(nn.Module):
     """
 
     multiple = 32
+    stride = 1
 
     def __init__(self, config: ModelConfig, out_channels: int) -> None:
         super().__init__()
@@ -205,7 +209,7 @@ class NarrowDecoder(nn.Module):
         quarter = self.up2(eighth, skip=features.eighth)  # B w H/4 W/4
         half = self.up1(quarter, skip=features.quarter)  # B w H/2 W/2
         full = self.up0(half)  # B w H W
-        return Decoded(self.head(full), [half, quarter, eighth, sixteenth])
+        return Decoded(self.head(full), [half, quarter, eighth, sixteenth], full)
 
 
 class UNetDecoder(nn.Module):
@@ -217,6 +221,7 @@ class UNetDecoder(nn.Module):
     """
 
     multiple = 64
+    stride = 1
     coarser = (64, 64, 128, 256, 512)
     """Channels of H/2 to H/32."""
 
@@ -245,7 +250,7 @@ class UNetDecoder(nn.Module):
         quarter = self.up2(eighth, skip=features.quarter)  # B 64 H/4 W/4
         half = self.up1(quarter, skip=features.half)  # B 64 H/2 W/2
         full = self.up0(half)  # B 64 H W
-        return Decoded(self.head(full), [half, quarter, eighth, sixteenth, last])
+        return Decoded(self.head(full), [half, quarter, eighth, sixteenth, last], full)
 
 
 Decoder = WideDecoder | NarrowDecoder | UNetDecoder
@@ -269,15 +274,17 @@ class ResNet34UNet(nn.Module):
         self.decoder = DECODERS[config.decoder](config, out_channels)
         heads = (nn.Conv2d(channels, out_channels, 1) for channels in self.decoder.coarser)
         self.outputs = make_outputs(config.deep_supervision, heads, out_channels)
+        self.auxiliary = NoHeads(self.decoder.head.in_channels, self.decoder.stride)
         initialise(self, self.decoder.head, self.outputs)
 
     @classmethod
     def build(cls, config: ModelConfig, in_channels: int, out_channels: int) -> Self:
         return cls(config, in_channels, out_channels)
 
-    def forward(self, images: Images) -> Logits | list[Logits]:
+    def forward(self, images: Images) -> Logits | list[Logits] | Outputs:
         padded = pad_to_multiple(images, self.decoder.multiple)  # B C H W
         features = self.encoder(padded)  # H/2 ... H/32
-        full, coarser = self.decoder(features)  # B K H W and H/2 ...
-        outputs: Logits | list[Logits] = self.outputs(full, coarser, images)  # B K H W
+        full, coarser, last = self.decoder(features)  # B K H W, H/2 ..., and B C H W
+        logits = self.outputs(full, coarser, images)  # B K H W
+        outputs: Logits | list[Logits] | Outputs = self.auxiliary(logits, last, images)  # and B A H W
         return outputs

@@ -15,8 +15,9 @@ from maskwright.config import ModelConfig
 from maskwright.models.attention import Attention
 from maskwright.models.blocks import DoubleConv, Norm, Up, Upsample, initialise, pad_to_multiple
 from maskwright.models.bottleneck import Bottleneck, make_bottleneck
+from maskwright.models.heads import NoHeads
 from maskwright.models.supervision import DeepSupervision, make_outputs
-from maskwright.tensors import Images, Logits
+from maskwright.tensors import Images, Logits, Outputs
 
 
 class UNet(nn.Module):
@@ -62,6 +63,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, out_channels, 1)
         heads = (nn.Conv2d(channels, out_channels, 1) for channels in widths[1:-1])
         self.outputs = make_outputs(deep_supervision, heads, out_channels)
+        self.auxiliary = NoHeads(width)
         initialise(self, self.head, self.outputs)
 
     @classmethod
@@ -79,7 +81,7 @@ class UNet(nn.Module):
             deep_supervision=config.deep_supervision,
         )
 
-    def forward(self, images: Images) -> Logits | list[Logits]:
+    def forward(self, images: Images) -> Logits | list[Logits] | Outputs:
         x = pad_to_multiple(images, self.multiple)  # B C H W
         skips = []
         for level in self.encoder:
@@ -92,5 +94,6 @@ class UNet(nn.Module):
             x = level(x, skip)  # B w·2^i H/2^i W/2^i
             levels.append(x)
         full, *coarser = reversed(levels)  # B w H W, B 2w H/2 W/2, ...
-        outputs: Logits | list[Logits] = self.outputs(self.head(full), coarser, images)  # B K H W
+        logits = self.outputs(self.head(full), coarser, images)  # B K H W
+        outputs: Logits | list[Logits] | Outputs = self.auxiliary(logits, full, images)  # and B A H W
         return outputs

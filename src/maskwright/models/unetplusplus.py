@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from maskwright.config import ModelConfig
 from maskwright.models.blocks import DoubleConv, Norm, Up, Upsample, initialise, pad_to_multiple
+from maskwright.models.heads import NoHeads
 from maskwright.models.supervision import DeepSupervision, make_outputs
-from maskwright.tensors import Images, Logits
+from maskwright.tensors import Images, Logits, Outputs
 
 
 class UNetPlusPlus(nn.Module):
@@ -53,6 +54,7 @@ class UNetPlusPlus(nn.Module):
         self.head = nn.Conv2d(width, out_channels, 1)
         heads = (nn.Conv2d(width, out_channels, 1) for _ in range(depth - 1))
         self.outputs = make_outputs(deep_supervision, heads, out_channels)
+        self.auxiliary = NoHeads(width)
         initialise(self, self.head, self.outputs)
 
     @classmethod
@@ -68,7 +70,7 @@ class UNetPlusPlus(nn.Module):
             deep_supervision=config.deep_supervision,
         )
 
-    def forward(self, images: Images) -> Logits | list[Logits]:
+    def forward(self, images: Images) -> Logits | list[Logits] | Outputs:
         x = pad_to_multiple(images, self.multiple)  # B C H W
         rows: list[list[Tensor]] = []  # rows[i][j] is X^{i,j}
         for level in self.encoder:
@@ -82,5 +84,6 @@ class UNetPlusPlus(nn.Module):
                 row = torch.cat(rows[i], dim=1)  # B j·w·2^i H/2^i W/2^i
                 rows[i].append(node(below[i], skip=row))  # X^{i,j}: B w·2^i H/2^i W/2^i
         _, *others, last = rows[0]  # X^{0,1}, ..., X^{0,d}: B w H W
-        outputs: Logits | list[Logits] = self.outputs(self.head(last), others[::-1], images)  # B K H W
+        logits = self.outputs(self.head(last), others[::-1], images)  # B K H W
+        outputs: Logits | list[Logits] | Outputs = self.auxiliary(logits, last, images)  # and B A H W
         return outputs

@@ -239,7 +239,7 @@ def _recipe_sections(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
 def _changes(recipe: Recipe) -> list[tuple[str, str]]:
     usual = flatten(Recipe().model_dump(mode="json"))
     here = flatten(recipe.model_dump(mode="json"))
-    return [(key, _plain(value)) for key, value in here.items() if value != usual[key]]
+    return [(key, _plain(value)) for key, value in here.items() if value != usual.get(key)]
 
 
 def _plain(value: object) -> str:

@@ -45,7 +45,14 @@ def assemble(
         recipe.loss,
         None if weights is None else weights.to(accelerator.device),
         deep_supervision=recipe.model.deep_supervision,
+        targets=store.targets,
     )
+    for name in recipe.loss.targets:
+        if not store.targets[name].pixels:
+            raise DataError(
+                f"no training picture of {dataset.name} knows a value of the target {name}",
+                "0 in whole numbers and NaN in others mean that nothing is known",
+            )
     return Machinery(recipe, store, preprocess, loss, accelerator), spec
 
 
@@ -53,7 +60,12 @@ def first_state(machinery: Machinery, spec: ModelSpec, init: Path | None, progre
     """Weights drawn from the seed (or taken from `init`), a fresh optimiser, counters at zero."""
     recipe, accelerator = machinery.recipe, machinery.accelerator
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.model, in_channels=machinery.store.channels, classes=len(spec.classes))
+    model = build_model(
+        recipe.model,
+        in_channels=machinery.store.channels,
+        classes=len(spec.classes),
+        heads=len(recipe.loss.heads),
+    )
     if init is not None:
         old = load_model(init)[1].state_dict()
         new = model.state_dict()

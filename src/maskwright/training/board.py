@@ -14,7 +14,7 @@ from maskwright.data.classes import ClassMap
 from maskwright.draw import batch_sheet, predictions_sheet
 from maskwright.files import write_atomic
 from maskwright.predict.model_folder import ModelSpec
-from maskwright.runfolder import METRIC_COLUMNS, RunFolder
+from maskwright.runfolder import RunFolder
 from maskwright.training.step import (
     Counters,
     Machinery,
@@ -55,7 +55,7 @@ class Board:
     def epoch(self, row: Mapping[str, float], model: nn.Module) -> None:
         """Scalars of every epoch; pictures of epochs 1, 2, 4, 8, ..., because they are large and change slowly."""
         epoch = int(row["epoch"])
-        for name in METRIC_COLUMNS[2:]:
+        for name in list(row)[2:]:
             self.events.add_scalar(name, row[name], epoch)
         if epoch & (epoch - 1) == 0:
             sheet = self.predictions(model)
@@ -67,7 +67,8 @@ class Board:
         store = self.machinery.store
         rows = [row[None] for row in store.rows("validation")[:SHOWN]]
         with judging(model):
-            answers = [hard_labels(predict_rows(model, self.machinery, row))[0].cpu().numpy() for row in rows]
+            said = [predict_rows(model, self.machinery, row)[0] for row in rows]
+            answers = [hard_labels(logits)[0].cpu().numpy() for logits in said]
         pictures = [np.moveaxis(store.images(row)[0], 0, -1) for row in rows]
         truths = [store.labels(row)[0] for row in rows]
         masks = [answer.astype(np.uint8) for answer in answers]

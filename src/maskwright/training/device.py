@@ -67,7 +67,9 @@ def _step_memory(machinery: Machinery, state: TrainState, batch: int) -> int:
     with machinery.accelerator.autocast():
         outputs = state.model(images.contiguous(memory_format=torch.channels_last))
     labels = torch.zeros(batch, *size, dtype=torch.long, device=machinery.device)
-    machinery.loss(outputs, Target(labels)).backward()  # type: ignore[no-untyped-call]
+    names = machinery.recipe.loss.targets
+    dense = torch.zeros(batch, len(names), *size, device=machinery.device) if names else None
+    machinery.loss(outputs, Target(labels, dense=dense)).backward()  # type: ignore[no-untyped-call]
     state.model.zero_grad(set_to_none=True)
     state.model.load_state_dict(saved)
     return torch.cuda.max_memory_allocated(machinery.device)

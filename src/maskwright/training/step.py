@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskwright.augment.apply import apply
@@ -19,8 +20,9 @@ from maskwright.config import Recipe
 from maskwright.data.store import Store
 from maskwright.errors import RunError
 from maskwright.losses import Loss
+from maskwright.models.heads import Heads
 from maskwright.predict.preprocess import Preprocess
-from maskwright.tensors import Batch, Labels, Logits, Target
+from maskwright.tensors import Batch, Labels, Logits, Outputs, Target
 from maskwright.training.optim import average, learning_rate
 
 if TYPE_CHECKING:
@@ -122,9 +124,12 @@ def counter_seed(*counters: int | str) -> int:
 
 @contextmanager
 def judging(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients within; the mode is as before afterwards."""
+    """Evaluation mode and no gradients within; the mode is as before afterwards. Auxiliary heads still answer."""
     training = model.training
     model.eval()
+    for module in model.modules():
+        if isinstance(module, Heads):
+            module.train()
     try:
         with torch.inference_mode():
             yield
@@ -147,17 +152,40 @@ def load_batch(
     params = draw(rows, epoch, recipe.augment, seed=recipe.seed, copies_B=copies, strength=strength)
     windows = params.window_B2 if recipe.input.fit == "crop" else None
     images = torch.from_numpy(store.images(rows, windows)).to(device, non_blocking=True)
+    target = load_target(machinery, rows, windows)
+    return apply(Batch(images.float().div_(255), target), params, fill=machinery.preprocess.fill)
+
+
+def load_target(machinery: Machinery, rows: np.ndarray, windows: np.ndarray | None = None) -> Target:
+    """Labels and the dense targets that the loss asks for, these standardised, on the device."""
+    store, device, names = machinery.store, machinery.device, list(machinery.recipe.loss.targets)
     labels = torch.from_numpy(store.labels(rows, windows)).to(device, non_blocking=True)
-    return apply(Batch(images.float().div_(255), Target(labels)), params, fill=machinery.preprocess.fill)
+    if not names:
+        return Target(labels)
+    mean_T = np.array([store.targets[name].mean for name in names], np.float32)
+    fields = store.dense(rows, names, windows) - mean_T[:, None, None]
+    fields /= dense_units(machinery)[:, None, None]
+    return Target(labels, dense=torch.from_numpy(fields).to(device, non_blocking=True))
 
 
-def predict_rows(model: nn.Module, machinery: Machinery, rows: np.ndarray) -> Logits:
-    """Logits of the store's pictures of one shape, not augmented, float32."""
+def dense_units(machinery: Machinery) -> np.ndarray:
+    """What 1 means in the standardised values of each of `loss.targets`: its deviation; 1 for a constant."""
+    deviations = [machinery.store.targets[name].deviation for name in machinery.recipe.loss.targets]
+    return np.array([deviation or 1.0 for deviation in deviations], np.float32)
+
+
+def predict_rows(
+    model: nn.Module, machinery: Machinery, rows: np.ndarray
+) -> tuple[Logits, Float[Tensor, "B A H W"] | None]:
+    """Logits of the store's pictures of one shape, not augmented, float32; and what auxiliary heads say."""
     images = torch.from_numpy(machinery.store.images(rows)).to(machinery.device).float().div_(255)
     images = machinery.preprocess.normalise(images).contiguous(memory_format=torch.channels_last)
     with machinery.accelerator.autocast():
-        logits: Logits = model(images)
-    return logits.float()
+        outputs: Logits | Outputs = model(images)
+    if isinstance(outputs, Outputs):
+        logits, answers = cast(tuple[Logits, Tensor], outputs)
+        return logits.float(), answers.float()
+    return outputs.float(), None
 
 
 def hard_labels(logits: Logits) -> Labels:

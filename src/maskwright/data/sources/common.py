@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -58,6 +59,8 @@ class DataConfig(_Keys):
     images: str | None = None
     """Template with {id} and, where sub-folders are splits, {split}; `.*` stands for any image ending."""
     masks: str | None = None
+    targets: Mapping[str, str] | None = None
+    """Dense targets: name -> template with {id} and, as images has it, {split}, of grey images or .npy arrays."""
     classes: tuple[str, ...] | None = None
     values: Mapping[int | str, str] | None = None
     splits: Mapping[str, str | tuple[str, ...]] | None = None
@@ -88,6 +91,8 @@ class Pair:
     origin: str
     image: Path | Frame
     mask: Path | Frame | None
+    targets: tuple[Path | None, ...] = ()
+    """In the order of `DataConfig.targets`."""
 
 
 class Source(Protocol):
@@ -122,7 +127,21 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         ) from error
     for name in config.splits or {}:
         split_name(name, source)
+    for name, template in (config.targets or {}).items():
+        _check_target(name, template, source)
     return config
+
+
+def _check_target(name: str, template: str, source: str) -> None:
+    """Raises ConfigError: the name becomes a recipe key and a column, the template must stay below the root."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"{source} names a target {name!r}", "use small letters, digits and '_'")
+    path = PurePosixPath(template.replace("\\", "/"))
+    if "{id}" not in template or path.is_absolute() or ".." in path.parts or ":" in template:
+        raise ConfigError(
+            f"targets: {name}: {template} in {source} is no template below the root",
+            f'write targets: {{{name}: "{name}/{{id}}.png"}}',
+        )
 
 
 def _refuse_unknown(values: Mapping[str, object], known: list[str], source: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -74,11 +74,11 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     """The pairs by their templates: of the lists, of the split folders, or all (as `train`)."""
     assert config.images is not None
     assert config.masks is not None
-    splits = config.splits or {}
+    splits, targets = config.splits or {}, tuple((config.targets or {}).values())
     if "{split}" in config.images:
-        pairs = _read_splits(root, config.images, config.masks, splits)
+        pairs = _read_splits(root, config.images, config.masks, targets, splits)
     else:
-        pairs = _read_part(root, config.images, config.masks, "train")
+        pairs = _read_part(root, config.images, config.masks, targets, "train")
         if splits:
             pairs = _by_lists(root, splits, pairs)
     if not pairs:
@@ -104,7 +104,9 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _read_splits(root: Path, images: str, masks: str, splits: Mapping[str, object]) -> list[Pair]:
+def _read_splits(
+    root: Path, images: str, masks: str, targets: Sequence[str], splits: Mapping[str, object]
+) -> list[Pair]:
     """One part per split folder; `train/` goes in front of the ids where two splits use the same names."""
     parts: list[tuple[str, Pair]] = []
     for origin, folder in splits.items():
@@ -113,17 +115,22 @@ def _read_splits(root: Path, images: str, masks: str, splits: Mapping[str, objec
                 f"splits: {origin} is a list", "where images has {split}, it is a folder's name"
             )
         check_id(folder, "splits")
-        image, mask = images.replace("{split}", folder), masks.replace("{split}", folder)
-        parts += [(folder, pair) for pair in _read_part(root, image, mask, origin)]
+        image, mask, *others = (text.replace("{split}", folder) for text in (images, masks, *targets))
+        parts += [(folder, pair) for pair in _read_part(root, image, mask, others, origin)]
     if len({pair.id for _, pair in parts}) == len(parts):
         return [pair for _, pair in parts]
     return [replace(pair, id=f"{folder}/{pair.id}") for folder, pair in parts]
 
 
-def _read_part(root: Path, images: str, masks: str, origin: str) -> list[Pair]:
-    mask_of = listing(root, masks)
-    image_of = listing(root, images, without=set(mask_of.values()))
-    return [Pair(name, origin, path, mask_of.get(name)) for name, path in image_of.items()]
+def _read_part(root: Path, images: str, masks: str, targets: Sequence[str], origin: str) -> list[Pair]:
+    targets_of = [listing(root, template) for template in targets]
+    taken = {path for target_of in targets_of for path in target_of.values()}
+    mask_of = listing(root, masks, without=taken)
+    image_of = listing(root, images, without=taken | set(mask_of.values()))
+    return [
+        Pair(name, origin, path, mask_of.get(name), tuple(target_of.get(name) for target_of in targets_of))
+        for name, path in image_of.items()
+    ]
 
 
 def listing(root: Path, template: str, without: Collection[Path] = ()) -> dict[str, Path]:
@@ -184,7 +191,7 @@ def _by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: li
                 raise DataError(
                     f"{name} is in both {chosen[name].origin} and {origin}", "keep it in one list"
                 )
-            chosen[name] = Pair(name, origin, by_id[name].image, by_id[name].mask)
+            chosen[name] = replace(by_id[name], origin=origin)
     return list(chosen.values())
 
 

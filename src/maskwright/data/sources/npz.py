@@ -44,6 +44,10 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
     """`images` names the one file, or `splits` one file each."""
     if config.masks is not None:
         raise ConfigError("masks is given for the format npz", "images names the file that holds both")
+    if config.targets:
+        raise ConfigError(
+            "targets is given for the format npz", "dense targets are files, beside images in a folder"
+        )
     if config.images is None and config.splits is None:
         found = {name: f"{name}.npz" for name in _FILES if (root / f"{name}.npz").is_file()}
         single = sorted(path.name for path in root.glob("*.npz"))
