@@ -11,14 +11,17 @@ import every_model
 from every_model import CHECKS, LIMITS, NAMES, Cell, Limit, page, small, verdict
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "every-model.md"
-IN_CI = ("unet", "setr-naive")
-"""One of ours, one of the zoo: two that compile quickly."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS)
+def marks(name: str, check: str) -> list[pytest.MarkDecorator]:
+    """Each check in every run on one of ours and one of the zoo: setr-naive compiles in half of fpn's time."""
+    of_zoo = "setr-naive" if check == "compile" else "fpn"
+    return [pytest.mark.slow, *([pytest.mark.ci] if name in ("unet", of_zoo) else [])]
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.ci if name in IN_CI else ()) for name in NAMES]
+    ("name", "check"),
+    [pytest.param(name, check, marks=marks(name, check)) for name in NAMES for check in CHECKS],
 )
 def test_every_model_passes_or_fails_for_the_reason_given(name: str, check: str) -> None:
     limit = LIMITS.get((name, check))
