@@ -50,7 +50,7 @@ from maskwright.models import MODELS, build_model, output_channels, zoo
 from maskwright.runfolder import RunFolder
 from maskwright.tensors import Images, Labels, Logits, Target
 from maskwright.training.loop import train
-from maskwright.training.optim import make_optimiser
+from maskwright.training.optim import learning_rate, make_optimiser
 from maskwright.training.step import hard_labels, judging
 
 # The models
@@ -103,9 +103,12 @@ def overfits(config: ModelConfig) -> str:
     labels = torch.from_numpy(drawn.masks).long()
     labels = labels.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     model = laid_out(build(config))
-    optimiser = make_optimiser(model, OptimConfig(learning_rate=2e-3))
+    optim = OptimConfig(learning_rate=2e-3)
+    optimiser = make_optimiser(model, optim)
     dice = 0.0
     for step in range(1, STEPS + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(optim, step / STEPS)
         optimiser.zero_grad()
         torch.autograd.backward(cost(config, model(images), labels))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
