@@ -1,6 +1,7 @@
 """Architectures of the field: smp's own figures, any size, any channels, weights of timm, and clear refusals.
 
-On timm's smallest encoders; three architectures in every run, the others are slow.
+On timm's smallest encoders; three architectures in every run, the others are slow. tests/slow/test_every_model.py has
+them in bf16, compiled and exported.
 """
 
 from __future__ import annotations
@@ -93,16 +94,6 @@ def test_padding_repeats_the_border_and_is_cut_away() -> None:
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_bf16(architecture: str) -> None:
-    model = build(tiny(architecture)).to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(torch.randn(2, 3, 64, 64))
-    torch.autograd.backward(F.cross_entropy(logits.float(), torch.zeros(2, 64, 64, dtype=torch.long)))
-    assert logits.isfinite().all()
-    assert all(t.grad is None or bool(t.grad.isfinite().all()) for t in model.parameters())
-
-
-@pytest.mark.parametrize("architecture", ALL)
 def test_gradient_reaches_every_parameter_of_a_single_picture(architecture: str) -> None:
     """One picture has one value per channel behind a global pooling; batch norm alone would refuse it."""
     model = build(tiny(architecture)).train()
@@ -129,28 +120,6 @@ def test_a_lone_value_is_normalised_as_in_prediction() -> None:
     plain.load_state_dict(before)
     several = torch.randn(2, 4, 1, 1)
     torch.testing.assert_close(norm.train()(several), plain.train()(several))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", [*zoo.ARCHITECTURES, *zoo.SETRS])
-def test_export_gives_the_same_logits(architecture: str) -> None:
-    model, images = build(tiny(architecture)).eval(), torch.randn(1, 3, 97, 131)
-    with torch.no_grad():
-        exported = torch.export.export(model, (images,)).module()
-        torch.testing.assert_close(exported(images), model(images), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "architecture",
-    [pytest.param(n, marks=pytest.mark.ci if n == "fpn" else ()) for n in (*zoo.ARCHITECTURES, *zoo.SETRS)],
-)
-def test_compiled_gives_the_same_logits(architecture: str) -> None:
-    torch.compiler.reset()  # ZooModel.forward may be compiled a few times only, whatever is inside
-    model, images = build(tiny(architecture)).eval(), torch.randn(1, 3, 33, 47)
-    with torch.no_grad():
-        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-        torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-4)
 
 
 # What it is called, and what it is told

@@ -180,9 +180,15 @@ def pad_to_multiple(images: Images, multiple: int) -> Images:
     return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
+def crop(logits: Logits, height: int, width: int) -> Logits:
+    """The upper left corner. A copy, also where nothing is cut: a slice would be a view whose strides tell
+    torch.export whether the padding was 0, and what it exports would then run at such sizes alone."""
+    return F.pad(logits, (0, width - logits.shape[-1], 0, height - logits.shape[-2]))
+
+
 def crop_like(logits: Logits, images: Images) -> Logits:
     """Cut away what `pad_to_multiple` added to `images`."""
-    return logits[..., : images.shape[-2], : images.shape[-1]]
+    return crop(logits, images.shape[-2], images.shape[-1])
 
 
 def initialise(model: nn.Module, *heads: nn.Module) -> None:

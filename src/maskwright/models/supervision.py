@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskwright.models.blocks import Blend
+from maskwright.models.blocks import Blend, crop
 from maskwright.tensors import Images, Logits
 
 DeepSupervision: TypeAlias = Literal["none", "levels", "fused"]
@@ -21,7 +21,7 @@ def crop_level(level: Logits, full: Logits, images: Images) -> Logits:
     B K H/s W/s, rounded up.
     """
     rows, columns = full.shape[-2] // level.shape[-2], full.shape[-1] // level.shape[-1]
-    return level[..., : -(-images.shape[-2] // rows), : -(-images.shape[-1] // columns)]
+    return crop(level, -(-images.shape[-2] // rows), -(-images.shape[-1] // columns))
 
 
 class FullOutput(nn.Module):
