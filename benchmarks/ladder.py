@@ -2,6 +2,7 @@
 
     python benchmarks/ladder.py                                    # document 003's ladder and our best: about an hour
     python benchmarks/ladder.py --rungs mars/plain mars/best       # the first rung and the best alone: 15 minutes
+    python benchmarks/ladder.py --rungs mars/best "mars/best model.norm=none" --seeds 0 --split validation   # a trial
 
 Two runs of one thread each go on side by side, which makes more of two cores than one run with two threads. All runs
 lie in runs/ladder-BUDGET with their log files. Stopped, even killed, the same command goes on where it was; runs that
@@ -19,6 +20,8 @@ import argparse
 import contextlib
 import math
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,7 +39,7 @@ from maskwright.cli.terminal import duration, terminal
 from maskwright.config import parse_overrides
 from maskwright.data.store import prepare
 from maskwright.errors import UserError
-from measured import Interval, measured, over_pictures, over_seeds, welch
+from measured import Interval, has_scores, measured, over_pictures, over_seeds, welch
 
 LADDER = (
     "mars/plain",
@@ -46,16 +49,16 @@ LADDER = (
     "mars/gate",
     "mars/subpixel",
     "mars/deep-supervision",
-    "mars/deep-supervision-background",
+    "mars/deep-supervision-all",
     "mars/best",
 )
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A recipe and what its runs gave."""
+    """A recipe with what is changed in it (`mars/best model.norm=none`), and what its runs gave."""
 
-    recipe: str
+    name: str
     epochs: tuple[int, ...]
     scores: Mapping[int, mw.Scores]
     """By seed."""
@@ -70,9 +73,9 @@ def main() -> int:
     if asked.only is not None:
         return _one(asked, out)
     failed = [] if asked.table else _work(asked, out)
-    rungs = [rung for recipe in asked.rungs if (rung := _rung(recipe, asked.seeds, out)).scores]
+    rungs = [rung for name in asked.rungs if (rung := _rung(name, asked.seeds, out, asked.split)).scores]
     if rungs:
-        text = table(rungs, asked.metric)
+        text = table(rungs, asked.metric, asked.split)
         (out / "table.md").write_text(text, encoding="utf-8")
         print(f"\n{text}", end="")
     return 1 if failed or not rungs else 0
@@ -83,31 +86,33 @@ def _asked() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="synthetic:terrain")
-    parser.add_argument("--rungs", nargs="+", default=list(LADDER), metavar="RECIPE")
+    parser.add_argument("--rungs", nargs="+", default=list(LADDER), metavar="RUNG")
     parser.add_argument("--budget", default="4m", help="of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--metric", default="miou_fg")
+    parser.add_argument("--split", default="test", help="validation for trials: test pictures choose nothing")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
     parser.add_argument("--out", type=Path, help="runs/ladder-BUDGET without it")
     parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
-    parser.add_argument("--only", help=argparse.SUPPRESS)  # RECIPE@SEED: what a job calls itself with
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # RUNG@SEED: what a job calls itself with
     parser.add_argument("--set", nargs="*", default=[], metavar="section.key=value", help="for every rung")
     return parser.parse_args()
 
 
 def _one(asked: argparse.Namespace, out: Path) -> int:
     """A single run, in a process of its own."""
-    recipe, _, seed = asked.only.rpartition("@")
-    overrides = parse_overrides(asked.set) | {"seed": int(seed)}
+    rung, _, seed = asked.only.rpartition("@")
     threading.Thread(target=_stop_when_alone, args=(os.getppid(),), daemon=True).start()
     try:
+        recipe, overrides = _read(rung, asked)
         measured(
             recipe,
             asked.data,
-            path_of(out, recipe, int(seed)),
-            overrides=overrides,
+            path_of(out, rung, int(seed)),
+            overrides=overrides | {"seed": int(seed)},
             budget=asked.budget,
+            split=asked.split,
             threads=asked.threads,
             progress=terminal(),
         )
@@ -124,9 +129,15 @@ def _stop_when_alone(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def path_of(out: Path, recipe: str, seed: int) -> Path:
-    """`mars/plain`, 0 -> out/mars-plain-0; of a recipe's file only its name counts."""
-    name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
+def _read(rung: str, asked: argparse.Namespace) -> tuple[str, dict[str, object]]:
+    """`mars/best model.norm=none` -> the recipe, and the keys changed for it and for all. Raises ConfigError."""
+    recipe, *words = shlex.split(rung)
+    return recipe, parse_overrides([*words, *asked.set])
+
+
+def path_of(out: Path, rung: str, seed: int) -> Path:
+    """`mars/plain`, 0 -> out/mars-plain-0."""
+    name = re.sub(r"[^\w.+-]+", "-", rung).strip(".+-")
     return out / f"{name}-{seed}"
 
 
@@ -139,15 +150,15 @@ def _work(asked: argparse.Namespace, out: Path) -> list[Path]:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     out.mkdir(parents=True, exist_ok=True)
     _decode(asked)
-    waiting = [(recipe, seed) for seed in asked.seeds for recipe in asked.rungs]
+    waiting = [(rung, seed) for seed in asked.seeds for rung in asked.rungs]
     running: dict[subprocess.Popen[bytes], tuple[Path, float]] = {}
     failed = []
     try:
         while waiting or running:
             while waiting and len(running) < asked.jobs:
-                recipe, seed = waiting.pop(0)
-                path = path_of(out, recipe, seed)
-                running[_start(f"{recipe}@{seed}", _log(path), asked.threads)] = path, time.monotonic()
+                rung, seed = waiting.pop(0)
+                path = path_of(out, rung, seed)
+                running[_start(f"{rung}@{seed}", _log(path), asked.threads)] = path, time.monotonic()
             time.sleep(0.2)
             for process in [each for each in running if each.poll() is not None]:
                 path, begun = running.pop(process)
@@ -165,10 +176,10 @@ def _work(asked: argparse.Namespace, out: Path) -> list[Path]:
 
 def _decode(asked: argparse.Namespace) -> None:
     """Once, before the minutes are counted. What is wrong with a recipe is said by its run."""
-    dataset, overrides = mw.open_dataset(asked.data), parse_overrides(asked.set)
-    for recipe in asked.rungs:
+    dataset = mw.open_dataset(asked.data)
+    for rung in asked.rungs:
         with contextlib.suppress(UserError):
-            prepare(dataset, choose_recipe(recipe, overrides).input)
+            prepare(dataset, choose_recipe(*_read(rung, asked)).input)
 
 
 def _log(path: Path) -> Path:
@@ -188,33 +199,29 @@ def _start(only: str, log: Path, threads: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _rung(recipe: str, seeds: Sequence[int], out: Path) -> Rung:
-    """What lies there of it: a run counts once it is scored on test."""
-    paths = {seed: path_of(out, recipe, seed) for seed in seeds}
-    scored = {
-        seed: mw.Run.open(path)
-        for seed, path in paths.items()
-        if (path / "scores" / "test" / "scores.json").is_file()
-    }
+def _rung(name: str, seeds: Sequence[int], out: Path, split: str) -> Rung:
+    """What lies there of it: a run counts once it is scored."""
+    paths = {seed: path_of(out, name, seed) for seed in seeds}
+    scored = {seed: mw.Run.open(path) for seed, path in paths.items() if has_scores(path, split)}
     return Rung(
-        recipe,
+        name,
         tuple(len(run.folder.read_metrics()) for run in scored.values()),
-        {seed: run.scores("test") for seed, run in scored.items()},
+        {seed: run.scores(split) for seed, run in scored.items()},
     )
 
 
-def table(rungs: Sequence[Rung], metric: str = "miou_fg") -> str:
+def table(rungs: Sequence[Rung], metric: str = "miou_fg", split: str = "test") -> str:
     """Markdown, a row for each rung in the order given; the first one is what the others are compared with."""
     first = rungs[0]
     one = next(iter(first.scores.values()))
     rare = min(range(1, len(one.per_class)), key=lambda k: one.per_class[k].pixels)
     columns = (
         *("rung", "seeds", "epochs", metric, "over seeds", "over pictures"),
-        *(f"to {first.recipe}", "paired by seed", "Welch"),
+        *(f"to {first.name}", "paired by seed", "Welch"),
         *("miou_fg_masked", f"IoU of {one.per_class[rare].name}"),
     )
     lines = [
-        f"{metric} on test, {one.n_images} pictures; 95 % intervals",
+        f"{metric} on {split}, {one.n_images} pictures; 95 % intervals",
         "",
         _row(columns),
         _row(["---"] * len(columns)),
@@ -224,7 +231,7 @@ def table(rungs: Sequence[Rung], metric: str = "miou_fg") -> str:
         common = [seed for seed in rung.scores if seed in first.scores and rung is not first]
         gains = [rung.scores[seed][metric].value - first.scores[seed][metric].value for seed in common]
         cells = [
-            rung.recipe,
+            rung.name,
             ", ".join(map(str, rung.scores)),
             _range(rung.epochs),
             f"{np.mean(values):.3f}",

@@ -27,17 +27,22 @@ def measured(
     *,
     overrides: Mapping[str, object],
     budget: str,
+    split: str = "test",
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> mw.Run:
-    """The run in `path`, trained to the end of its budget and scored on test: as it lies there, gone on with, or new.
+    """The run in `path`, trained to the end of its budget and scored: as it lies there, gone on with, or new.
 
     Raises RunError where another recipe's run lies there.
     """
     run = _trained(recipe, data, path, overrides, budget, threads, progress)
-    if not _has_scores(path, "test"):
-        run.evaluate("test", threads=threads, progress=progress)
+    if not has_scores(path, split):
+        run.evaluate(split, threads=threads, progress=progress)
     return run
+
+
+def has_scores(path: Path, split: str) -> bool:
+    return (path / "scores" / split / "scores.json").is_file()
 
 
 def _trained(
@@ -49,7 +54,7 @@ def _trained(
     threads: int | None,
     progress: Progress,
 ) -> mw.Run:
-    finished = _has_scores(path, "validation")  # training ends with them
+    finished = has_scores(path, "validation")  # training ends with them
     if finished or has_state(path / "checkpoints"):
         run = mw.Run.open(path)
         if run.folder.read_recipe() != choose_recipe(recipe, overrides):
@@ -69,10 +74,6 @@ def _trained(
         threads=threads,
         progress=progress,
     )
-
-
-def _has_scores(path: Path, split: str) -> bool:
-    return (path / "scores" / split / "scores.json").is_file()
 
 
 def over_pictures(scores: Sequence[mw.Scores], metric: str) -> Interval:

@@ -65,9 +65,10 @@ def test_each_rung_changes_what_it_is_named_after() -> None:
             "0.1*dice(background=0) + 0.1*focal + 0.8*boundary_band",
         ),
         "loss.class_weights": (0, 0.2, 0.25, 0.28, 3.3),
+        "augment.strength": "fixed",
         "train.monitor": "val_dice_image",
     }
-    assert set(difference("mars/deep-supervision-background", "mars/deep-supervision")) == {
+    assert set(difference("mars/deep-supervision-all", "mars/deep-supervision")) == {
         "loss.levels",
         "loss.class_weights",
         "train.monitor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import signal
@@ -16,12 +17,14 @@ import pytest
 from scipy import stats
 
 import maskwright as mw
+from maskwright.config import recipe_names
 from maskwright.errors import RunError
 from maskwright.metrics.scores import scores
+from maskwright.runfolder import RunFolder
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = ("background", "soil", "rock")
-TINY: dict[str, object] = {"model.width": 4, "model.depth": 2, "input.size": 16, "augment.rotate": 0}
+TINY: dict[str, object] = {"model.width": 4, "model.depth": 2, "input.size": 16}
 
 
 @pytest.fixture
@@ -80,6 +83,24 @@ def test_one_seed_has_no_interval_over_seeds(ladder: Any) -> None:
     assert cells(row) == ["b", "0", "1", "0.300", "–", "0.300 to 0.300", "+0.100", "–", "–", "0.600", "0.200"]
 
 
+def test_a_rung_is_a_recipe_with_changes_and_has_a_folder_of_its_own(ladder: Any, tmp_path: Path) -> None:
+    asked = argparse.Namespace(set=["train.batch=8"])
+    rung = 'mars/best model.width=8 "loss.terms=ce + lovasz"'
+    assert ladder._read(rung, asked) == (
+        "mars/best",
+        {"model.width": 8, "loss.terms": "ce + lovasz", "train.batch": 8},
+    )
+    names = [ladder.path_of(tmp_path, name, 0).name for name in ("mars/best", rung, "../mars.yaml")]
+    assert names == ["mars-best-0", "mars-best-model.width-8-loss.terms-ce-+-lovasz-0", "mars.yaml-0"]
+    for name in names:
+        assert RunFolder.create(tmp_path, name).path == tmp_path / name
+
+
+def test_every_rung_of_the_ladder_is_a_recipe(ladder: Any) -> None:
+    assert set(ladder.LADDER) == {name for name in recipe_names() if name.startswith("mars/")}
+    assert (ladder.LADDER[0], ladder.LADDER[-1]) == ("mars/plain", "mars/best")
+
+
 def test_pictures_are_drawn_alike_for_every_seed(shared: Any) -> None:
     """Two seeds whose errors mirror each other: their mean is the same in every draw."""
     counts = np.zeros((20, 2, 4), np.int64)
@@ -130,22 +151,24 @@ def wait_for(found: Path, seconds: float = 120) -> None:
 
 @pytest.mark.slow
 def test_it_goes_on_after_a_kill_and_after_a_rung_that_fails(discs: Path, tmp_path: Path) -> None:
-    words = ["--data", str(discs), "--rungs", "unet", "nothing", "--budget", "6s", "--seeds", "0", "1"]
+    words = ["--data", str(discs), "--rungs", "unet augment.rotate=0", "nothing"]
+    words += ["--budget", "6s", "--seeds", "0", "1"]
     out = tmp_path / "runs" / "ladder-6s"
+    run = out / "unet-augment.rotate-0-0"
     first = begin(tmp_path, *words)
-    wait_for(out / "unet-0" / "metrics.csv")
+    wait_for(run / "metrics.csv")
     first.send_signal(signal.SIGKILL)
     first.wait()
-    wait_for(out / "unet-0" / "checkpoints")  # its run notices, saves and ends
+    wait_for(run / "checkpoints")  # its run notices, saves and ends
     time.sleep(3)
-    assert not (out / "unet-0" / "scores").exists()
+    assert not (run / "scores").exists()
 
     second = begin(tmp_path, *words)
     said, _ = second.communicate()
     assert second.returncode == 1
     assert f"nothing-0: failed, see {Path('runs/ladder-6s/nothing-0.log')}" in said
     assert "there is no recipe 'nothing'" in (out / "nothing-1.log").read_text()
-    assert "| unet | 0, 1 | " in said
+    assert "| unet augment.rotate=0 | 0, 1 | " in said
     assert (out / "table.md").read_text() in said
 
     third = begin(tmp_path, *words, "--table")
