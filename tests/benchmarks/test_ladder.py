@@ -142,7 +142,7 @@ def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(found: Path, seconds: float = 120) -> None:
+def wait_for(found: Path, seconds: float = 300) -> None:
     limit = time.monotonic() + seconds
     while not found.exists():
         assert time.monotonic() < limit, f"{found} never came"
