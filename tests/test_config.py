@@ -7,6 +7,7 @@ import yaml
 
 from maskwright.config import (
     ALIASES,
+    RENAMED,
     Recipe,
     flatten,
     load_recipe,
@@ -138,6 +139,29 @@ def test_unknown_recipes_and_missing_files_are_told_apart() -> None:
 def test_a_word_without_a_value_is_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match=r"'lr' is not of the form section\.key=value"):
         parse_overrides(["lr"])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_old_names_of_recipes_still_work(old: str, new: str) -> None:
+    assert old not in recipe_names()
+    assert load_recipe(old) == load_recipe(new)
+
+
+@pytest.mark.parametrize(
+    "name", ["../recipes/unet", "mars/../unet", "mars", "mars/", "/unet", "mars\\plain", ""]
+)
+def test_a_name_is_no_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="there is no recipe"):
+        load_recipe(name)
+
+
+def test_recipes_in_folders_stand_behind_the_others() -> None:
+    folders = [name.rpartition("/")[0] for name in recipe_names()]
+    assert folders == sorted(folders)
+    assert set(folders) == {"", "mars", "pets"}
+    with pytest.raises(ConfigError, match="no recipe 'plain'; did you mean mars/plain"):
+        load_recipe("plain")
 
 
 def test_a_recipe_cannot_be_changed_in_place() -> None:

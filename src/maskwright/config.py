@@ -6,8 +6,9 @@ Frozen, complete, and it refuses typos: an unknown key names the closest known o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -388,12 +389,31 @@ def make_recipe(values: Mapping[str, object], *, source: str = "the recipe") -> 
         ) from error
 
 
+_RECIPES = resources.files("maskwright") / "recipes"
+
+RENAMED: dict[str, str] = {
+    **{
+        f"document-{document}-{model}": f"pets/{document}-{model}"
+        for document in ("000", "001", "002", "004")
+        for model in ("unet", "resnet34-unet")
+    },
+    "document-003-unet-plain": "mars/plain",
+    "document-003-augmented": "mars/augmented",
+}
+"""What recipes were called before they had folders -> their names; both work."""
+
+
 def recipe_names() -> list[str]:
-    """The recipes inside the package."""
-    folder = resources.files("maskwright") / "recipes"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    """The recipes inside the package, those of a folder behind the others and with it in front: `mars/plain`."""
+    return sorted(_names_in(_RECIPES), key=lambda name: ("/" in name, name))
+
+
+def _names_in(folder: Traversable, prefix: str = "") -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _names_in(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            yield prefix + entry.name.removesuffix(".yaml")
 
 
 def read_recipe_text(name_or_file: str) -> str:
@@ -407,9 +427,10 @@ def read_recipe_text(name_or_file: str) -> str:
                 f"recipe {path} cannot be read: {error.strerror}",
                 "give a file or a name of `maskwright recipes`",
             ) from error
-    if name_or_file not in recipe_names():
-        raise ConfigError(f"there is no recipe {name_or_file!r}", suggest(name_or_file, recipe_names()))
-    return (resources.files("maskwright") / "recipes" / f"{name_or_file}.yaml").read_text(encoding="utf-8")
+    name = RENAMED.get(name_or_file, name_or_file)
+    if name not in recipe_names():  # and so no path that leads out of the package
+        raise ConfigError(f"there is no recipe {name!r}", suggest(name, recipe_names()))
+    return _RECIPES.joinpath(*f"{name}.yaml".split("/")).read_text(encoding="utf-8")
 
 
 def load_recipe(name_or_file: str | None = None, overrides: Mapping[str, object] | None = None) -> Recipe:

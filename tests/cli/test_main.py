@@ -17,7 +17,7 @@ import typer.main
 from maskwright.cli.answer import Answer, plain
 from maskwright.cli.main import app, main
 from maskwright.cli.options import SHORT
-from maskwright.config import recipe_keys
+from maskwright.config import recipe_keys, recipe_names
 
 ROOT = typer.main.get_command(app)
 VERBS = [
@@ -173,6 +173,20 @@ def test_json_is_one_document_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
     assert "demo" in json.loads(out)["recipes"]
     code, out, err = said(["recipes", "nothing", "--json"], capsys)
     assert (code, out) == (2, "")
+
+
+def test_recipes_are_listed_by_folder_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(["recipes"], capsys)
+    rows = [line.split(maxsplit=1) for line in out.splitlines()]
+    named = {row[0]: number for number, row in enumerate(rows) if row and row[0] in recipe_names()}
+    assert code == 0
+    assert list(named) == recipe_names()
+    assert (
+        rows[named["unet"]][1].strip()
+        == "UNet with batch normalisation: the place to start, for any number of classes."
+    )
+    for first in ("mars/aspp", "pets/000-resnet34-unet"):
+        assert rows[named[first] - 1] == []
 
 
 def test_the_printed_recipe_is_one_that_can_be_started_from(

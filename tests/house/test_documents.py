@@ -13,12 +13,15 @@ from maskwright.cli.main import app
 from maskwright.config import recipe_keys, recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "src/maskwright/recipes").rglob("*.yaml"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(page: Path) -> list[str]:
-    """Lines of code blocks and words in backticks that call maskwright, without comments."""
+    """Lines of code blocks and words in backticks that call maskwright, without comments; a recipe's header."""
     text = page.read_text()
+    if page.suffix == ".yaml":
+        return re.findall(r"^# Command:  (.*)$", text, re.MULTILINE)
     lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     lines += [" ".join(inline.split()) for inline in re.findall(r"`(maskwright [^`]+)`", prose)]
@@ -27,7 +30,7 @@ def commands(page: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("page", "line"),
-    [(page.name, line) for page in PAGES for line in commands(page)],
+    [(page.name, line) for page in (*PAGES, *RECIPES) for line in commands(page)],
     ids=lambda value: value,
 )
 def test_commands_parse(page: str, line: str) -> None:
@@ -65,11 +68,17 @@ def test_recipe_keys_and_names_exist(page: Path) -> None:
     named = re.findall(rf"\b((?:{'|'.join(sections)})\.[a-z_]+)\b", text)
     files = (".md", ".py", ".safetensors")
     assert {key for key in named if not key.endswith(files)} <= set(recipe_keys())
-    assert set(re.findall(r"--recipe ([a-z][\w-]+)", text)) <= set(recipe_names())
+    assert set(re.findall(r"--recipe ([a-z][\w/-]+)", text)) <= set(recipe_names())
 
 
 def test_recipes_say_how_they_are_run() -> None:
     for name in recipe_names():
         header = (ROOT / "src/maskwright/recipes" / f"{name}.yaml").read_text().partition("\n\n")[0]
         assert header.startswith("# ")
-        assert "# Command:  maskwright " in header, name
+        own = "demo" if name == "demo" else f"train --data [^ ]+ --recipe {name}"
+        assert re.search(rf"^# Command:  maskwright {own}( |$)", header, re.MULTILINE), name
+        wanted = ("Hardware", "Minutes", "Score") if "/" in name else ("Hardware", "Score")
+        for label in wanted:
+            assert re.search(rf"^# {label + ':':<9} \S", header, re.MULTILINE), (name, label)
+        keys = re.findall(r"\b([a-z]+\.[a-z_]+)=", header)
+        assert set(keys) <= set(recipe_keys()), name

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.metrics.contract import DEFAULT, MetricContract, Policy
 from maskwright.metrics.counts import confusion, tally
-from maskwright.metrics.scores import CSV_COLUMNS, METRICS, Scores, dice, iou, merge, scores, summary
+from maskwright.metrics.scores import (
+    CSV_COLUMNS,
+    METRICS,
+    Scores,
+    bootstrap,
+    dice,
+    iou,
+    merge,
+    scores,
+    summary,
+)
 
 NAMES = ("background", "soil", "rock")
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -474,6 +484,28 @@ def test_what_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text("{}")
     with pytest.raises(RunError, match="damaged"):
         Scores.load(tmp_path)
+
+
+def test_bootstrap_gives_the_samples_behind_the_interval() -> None:
+    judged = scores(
+        tally(random_tables(3, 40, 3)), [str(number) for number in range(40)], NAMES, resamples=500
+    )
+    for metric in METRICS:
+        samples = bootstrap(judged, metric, resamples=500)
+        assert np.quantile(samples, [0.025, 0.975]) == pytest.approx(judged[metric].ci95)
+
+
+def test_bootstrap_draws_the_same_pictures_for_every_run() -> None:
+    """One mistake less in every picture is worth something in every sample, whatever the order of the pictures."""
+    ids = [f"{number:02d}" for number in range(30)]
+    wrong = np.random.default_rng(0).integers(1, 60, 30)
+    right = np.full(30, 60)
+    worse = np.stack([np.stack([right, wrong], -1), np.stack([wrong, right], -1)], -2)
+    better = np.stack([np.stack([right, wrong - 1], -1), np.stack([wrong - 1, right], -1)], -2)
+    low = bootstrap(scores(tally(worse), ids, NAMES[:2]), "miou", resamples=500)
+    high = bootstrap(scores(tally(better[::-1]), ids[::-1], NAMES[:2]), "miou", resamples=500)
+    assert (high > low).all()
+    assert high.min() < low.max()
 
 
 def test_merging_is_scoring_at_once() -> None:

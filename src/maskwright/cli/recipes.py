@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -18,4 +19,9 @@ def recipes(
     if name is not None:
         return Answer(load_recipe(name).model_dump(mode="json"), read_recipe_text(name).rstrip())
     found = {name: read_recipe_text(name).partition("\n")[0].removeprefix("# ") for name in recipe_names()}
-    return Answer({"recipes": found}, table(("recipe", "what it is"), found.items()))
+    listed = table(("recipe", "what it is"), [])
+    for _, group in groupby(found.items(), lambda entry: entry[0].rpartition("/")[0]):
+        listed.add_section()  # an empty line between folders
+        for row in group:
+            listed.add_row(*row)
+    return Answer({"recipes": found}, listed)

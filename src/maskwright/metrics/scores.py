@@ -269,6 +269,19 @@ def summary(confusions_NKK: Confusion, contract: MetricContract = DEFAULT) -> di
     return {name: float(values[name]) for name in METRICS}
 
 
+def bootstrap(
+    judged: Scores, metric: str, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Float64[np.ndarray, " R"]:
+    """A metric of METRICS in each of `resamples` draws of the groups with replacement; NaN where it is undefined.
+
+    What is drawn depends on the groups' names and the seed alone, so for scores of the same pictures sample r is
+    of the same draw: differences and means of several runs can be taken sample by sample.
+    """
+    sums = _features(judged.counts_NK4, judged.contract)
+    samples, _, _ = _measures(_resample(sums, judged.groups, resamples, seed), judged.contract)
+    return samples[metric]
+
+
 def merge(parts: Sequence[Scores], *, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
     """The scores of all images of `parts` together, as if they had been judged at once (folds, for example).
 
