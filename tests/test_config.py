@@ -164,6 +164,19 @@ def test_recipes_in_folders_stand_behind_the_others() -> None:
         load_recipe("plain")
 
 
+def test_losses_of_targets_are_a_mapping_and_words(tmp_path: Path) -> None:
+    recipe = make_recipe(parse_overrides(["loss.targets.depth=0.5*l1", "loss.edge=0.4"]))
+    assert recipe == make_recipe({"loss": {"targets": {"depth": "0.5*l1"}, "edge": 0.4}})
+    assert recipe.loss.heads == ("edge", "depth")
+    (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(str(tmp_path / "mine.yaml")) == recipe
+    more = load_recipe(str(tmp_path / "mine.yaml"), {"loss.targets.heat": "l2", "loss.edge": 0})
+    assert dict(more.loss.targets) == {"depth": "0.5*l1", "heat": "l2"}
+    assert more.loss.heads == ("depth", "heat")
+    with pytest.raises(ConfigError, match=r"loss\.targets=0\.5 in .* valid string"):
+        make_recipe({"loss.targets.depth": 0.5})
+
+
 def test_a_recipe_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe().train.epochs = 3

@@ -23,6 +23,7 @@ STREET = RunFacts(classes=("sky", "road", "car"), channels=3, pictures=367)
 EMPTY = RunFacts(classes=("background", "polyp"), channels=3, pictures=960, empty=0.4)
 GREY = RunFacts(classes=("background", "cell"), channels=1, pictures=960)
 FOUR = RunFacts(classes=("background", "cell"), channels=4, pictures=960)
+DEEP = RunFacts(classes=("background", "cell"), channels=3, pictures=960, targets=("depth", "heat"))
 KIDNEYS = RunFacts(classes=("background", "left_kidney", "right_kidney"), channels=3, pictures=960)
 
 LEVELS: dict[str, object] = {
@@ -160,6 +161,7 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
         PETS,
     ),
     ("binary-mixup", {"augment.mixup_mask": "binary"}, PETS, {"augment.mixup": 0.4}, PETS),
+    ("idle-targets", {"loss.targets.depth": "l1"}, DEEP, {"loss.targets.heat": "l2"}, DEEP),
     ("idle-mixing", {"train.batch": 1, "augment.cutmix": 1}, PETS, {"train.batch": 2}, PETS),
     (
         "idle-augmentation",

@@ -137,3 +137,29 @@ def test_an_output_folder_that_is_a_file(data: Path, capsys: pytest.CaptureFixtu
 def test_a_device_that_is_not_here(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = complaint(["train", "--data", str(data), "--device", "cuda:99"], capsys)
     assert "cuda:99" in line
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "loss.targets.depht=l1",
+            "loss.targets names 'depht', which the data do not have; did you mean depth?",
+        ),
+        ("loss.targets.depth=0.5*l3", "names 'l3'; did you mean l1?"),
+        ("loss.targets.depth=2", "loss.targets=2 in"),
+    ],
+)
+def test_a_loss_for_no_target(word: str, said: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "depth").mkdir()
+    for number in range(8):
+        np.save(data / "depth" / f"{number}.npy", np.ones((24, 20)))
+    templates = 'images: "images/{id}.jpg"\nmasks: "masks/{id}.png"\ntargets: {depth: "depth/{id}.npy"}\n'
+    (data / "dataset.yaml").write_text(templates)
+    assert said in complaint(["train", "--data", str(data), "--name", "x", word], capsys)
+    assert not (data.parent / "runs" / "x").exists(), "a typo does not use up the name"
+
+
+def test_a_network_without_a_place_for_an_edge_head(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--data", str(data), "--model", "fpn:resnet18", "--size", "32", "loss.edge=0.4"]
+    assert "fpn:resnet18 cannot have" in complaint(words, capsys)

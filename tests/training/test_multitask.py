@@ -101,10 +101,10 @@ def test_a_target_that_is_a_function_of_the_picture_stays_it(slopes: Path, tmp_p
     link_slopes(slopes, tmp_path, targets='{depth: "depth/{id}.npy", far: "far/{id}.npy"}')
     (tmp_path / "far").mkdir()
     for file in (slopes / "depth").glob("*.npy"):
-        far = np.full((32, 32), np.nan)
-        far[3:-3, 3:-3] = np.load(file)[3:-3, 3:-3]
-        far[:7, :7] = np.nan
-        np.save(tmp_path / "far" / file.name, far)
+        inner = np.full((32, 32), np.nan)
+        inner[3:-3, 3:-3] = np.load(file)[3:-3, 3:-3]
+        inner[:7, :7] = np.nan
+        np.save(tmp_path / "far" / file.name, inner)
     size = [28, 24] if fit == "crop" else [32, 40]
     machinery, _ = begin(tmp_path, {"input.size": size, "input.fit": fit, "loss.targets.far": "l1"})
     # A window's frame is known to be near only as long as no box is pasted over what lies beyond it.

@@ -74,6 +74,7 @@ def _text(facts: Facts, sheet: Path) -> RenderableType:
             ],
         ),
         f"{facts.ignored:.2%} of the pixels are ignored",
+        *([f"Dense targets: {', '.join(facts.targets)}"] if facts.targets else []),
         *(f"Note: {advice}" for advice in facts.advice),
         f"Pictures with their masks: {sheet}",
     )

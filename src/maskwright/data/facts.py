@@ -42,6 +42,8 @@ class Facts:
     """Share of the pixels with a mask that count nowhere."""
     splits: tuple[SplitFacts, ...]
     classes: tuple[ClassFacts, ...]
+    targets: tuple[str, ...]
+    """Names of the dense targets."""
     advice: tuple[str, ...]
 
 
@@ -69,6 +71,7 @@ def describe(dataset: Dataset) -> Facts:
             ClassFacts(name, int(pixels_NK[:, k].sum()) / max(labelled, 1), int((pixels_NK[:, k] > 0).sum()))
             for k, name in enumerate(dataset.classes.names)
         ),
+        targets=dataset.targets,
         advice=dataset.advice,
     )
 
