@@ -173,6 +173,10 @@ def test_losses_of_targets_are_a_mapping_and_words(tmp_path: Path) -> None:
     more = load_recipe(str(tmp_path / "mine.yaml"), {"loss.targets.heat": "l2", "loss.edge": 0})
     assert dict(more.loss.targets) == {"depth": "0.5*l1", "heat": "l2"}
     assert more.loss.heads == ("depth", "heat")
+    assert load_recipe(str(tmp_path / "mine.yaml"), parse_overrides(["loss.targets={}"])).loss.heads == (
+        "edge",
+    )
+    assert make_recipe({"loss": {}, "loss.targets": {}}) == Recipe()
     with pytest.raises(ConfigError, match=r"loss\.targets=0\.5 in .* valid string"):
         make_recipe({"loss.targets.depth": 0.5})
 

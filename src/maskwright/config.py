@@ -327,10 +327,13 @@ def suggest(unknown: str, known: list[str]) -> str:
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """`{"optim": {"learning_rate": 1}}` -> `{"optim.learning_rate": 1}`; dotted keys pass."""
+    """`{"optim": {"learning_rate": 1}}` -> `{"optim.learning_rate": 1}`; dotted keys pass.
+
+    An empty section says nothing; within a section an empty mapping is a value.
+    """
     flat: dict[str, object] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or "." not in prefix + key):
             flat |= flatten(cast(Mapping[str, object], value), f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -372,7 +375,8 @@ def make_recipe(values: Mapping[str, object], *, source: str = "the recipe") -> 
     for key, value in flatten(values).items():
         section, dot, name = key.partition(".")
         if key.startswith("loss.targets."):
-            nested.setdefault(section, {}).setdefault("targets", {})[name.partition(".")[2]] = value
+            inside = nested.setdefault(section, {})
+            inside["targets"] = {**inside.get("targets", {}), name.partition(".")[2]: value}
         elif key not in known:
             raise ConfigError(f"{source} has no key {key!r}", suggest(key, list(known)))
         elif dot:

