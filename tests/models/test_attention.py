@@ -85,16 +85,13 @@ def test_the_gate_equals_monais_attention_block_with_the_same_weights(stride: in
     expected = skip * nn.functional.interpolate(coefficients, scale_factor=stride, mode="bilinear")
     found, pull = ours(skip, coarse), torch.randn_like(expected)
     torch.testing.assert_close(found, expected)
-    pairs = ((ours.w_g, theirs.W_g[0].conv), (ours.psi, theirs.psi[0].conv))
-    own = [coarse, ours.w_x.weight, *(tensor for layer, _ in pairs for tensor in layer.parameters())]
-    other = [
-        coarse,
-        theirs.W_x[0].conv.weight,
-        *(tensor for _, layer in pairs for tensor in layer.parameters()),
-    ]
-    gradients = torch.autograd.grad(found, own, pull), torch.autograd.grad(expected, other, pull)
-    for mine, right in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, right.expand_as(mine))  # each of the patch's pixels has one value
+    mine = [coarse, *ours.w_x.parameters(), *ours.w_g.parameters(), *ours.psi.parameters()]
+    same = [theirs.W_x[0].conv.weight, *theirs.W_g[0].conv.parameters(), *theirs.psi[0].conv.parameters()]
+    gradients = torch.autograd.grad(found, mine, pull), torch.autograd.grad(expected, [coarse, *same], pull)
+    for gradient, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(
+            gradient, right.expand_as(gradient)
+        )  # each of the patch's pixels has one value
 
 
 @pytest.mark.parametrize("channels", [160, 24])

@@ -137,7 +137,7 @@ def test_it_is_one_graph() -> None:
 ENCODERS = [
     "fpn:test_resnet",
     "setr-naive:test_vit",
-    *(pytest.param(f"fpn:{it}", marks=pytest.mark.slow) for it in ("test_convnext", "test_efficientnet")),
+    *(pytest.param(f"fpn:{it}", marks=pytest.mark.slow) for it in ("test_convnext", "efficientnet_b0")),
     pytest.param("segformer:mit_b0", marks=pytest.mark.slow),
     pytest.param("dpt:test_vit", marks=pytest.mark.slow),
 ]

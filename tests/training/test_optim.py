@@ -231,7 +231,7 @@ def test_slow_stages_resume_to_the_same_bits(discs: Path, tmp_path: Path) -> Non
 
 
 def test_stochastic_depth_resumes_to_the_same_bits(discs: Path, tmp_path: Path) -> None:
-    usual = {"optim.encoder_rate": 1, "optim.layer_decay": 1, "optim.learning_rate": 1e-2}
+    usual: dict[str, object] = {"optim.encoder_rate": 1, "optim.layer_decay": 1, "optim.learning_rate": 1e-2}
 
     def dropping() -> nn.Module:
         return nn.Sequential(BasicBlock(3, 4, 1, drop=0.5), BasicBlock(4, 4, 2, drop=0.5), nn.Conv2d(4, 1, 1))

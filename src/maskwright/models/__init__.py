@@ -70,18 +70,6 @@ def check_parts(config: ModelConfig) -> None:
             )
 
 
-def output_levels(config: ModelConfig) -> int:
-    """How many levels of the network deep supervision judges, a fused output not counted; 1 without it.
-
-    Raises ConfigError as `build_model` does.
-    """
-    if config.deep_supervision == "none":
-        return 1
-    with torch.device("meta"):
-        outputs = build_model(config, 3, 2, encoder_weights="none").get_submodule("outputs")
-    return 1 + len(list(outputs.get_submodule("heads").children()))
-
-
 def build_model(
     name_or_config: str | ModelConfig, in_channels: int, classes: int, *, heads: int = 0, **changes: object
 ) -> nn.Module:
@@ -116,6 +104,18 @@ def build_model(
     if config.encoder_weights != "none":
         load_encoder(model, config.encoder_weights)
     return model
+
+
+def output_levels(config: ModelConfig) -> int:
+    """How many levels of the network deep supervision judges, a fused output not counted; 1 without it.
+
+    Raises ConfigError as `build_model` does.
+    """
+    if config.deep_supervision == "none":
+        return 1
+    with torch.device("meta"):
+        outputs = build_model(config, 3, 2, encoder_weights="none").get_submodule("outputs")
+    return 1 + len(list(outputs.get_submodule("heads").children()))
 
 
 def parameters(model: nn.Module) -> int:
