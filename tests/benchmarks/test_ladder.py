@@ -142,9 +142,10 @@ def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(found: Path, seconds: float = 300) -> None:
+def wait_for(found: Path, process: subprocess.Popen[str] | None = None, seconds: float = 300) -> None:
     limit = time.monotonic() + seconds
     while not found.exists():
+        assert process is None or process.poll() is None, "it ended before its time"
         assert time.monotonic() < limit, f"{found} never came"
         time.sleep(0.05)
 
@@ -155,23 +156,22 @@ def test_it_goes_on_after_a_kill_and_after_a_rung_that_fails(discs: Path, tmp_pa
     words += ["--budget", "6s", "--seeds", "0", "1"]
     out = tmp_path / "runs" / "ladder-6s"
     run = out / "unet-augment.rotate-0-0"
-    first = begin(tmp_path, *words)
-    wait_for(run / "metrics.csv")
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with begin(tmp_path, *words) as first:
+        wait_for(run / "metrics.csv", first)
+        first.send_signal(signal.SIGKILL)
     wait_for(run / "checkpoints")  # its run notices, saves and ends
     time.sleep(3)
     assert not (run / "scores").exists()
 
-    second = begin(tmp_path, *words)
-    said, _ = second.communicate()
+    with begin(tmp_path, *words) as second:
+        said, _ = second.communicate()
     assert second.returncode == 1
     assert f"nothing-0: failed, see {Path('runs/ladder-6s/nothing-0.log')}" in said
     assert "there is no recipe 'nothing'" in (out / "nothing-1.log").read_text()
     assert "| unet augment.rotate=0 | 0, 1 | " in said
     assert (out / "table.md").read_text() in said
 
-    third = begin(tmp_path, *words, "--table")
-    said, _ = third.communicate()
+    with begin(tmp_path, *words, "--table") as third:
+        said, _ = third.communicate()
     assert third.returncode == 0
     assert said.strip() == (out / "table.md").read_text().strip()
