@@ -23,6 +23,7 @@ from maskwright.losses import make_loss
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
 from maskwright.models import build_model
+from maskwright.models.heads import add_heads
 from maskwright.predict.ensemble import Ensemble, split_names
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.predictor import Predictor
@@ -476,9 +477,8 @@ def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder
     check_levels(recipe)
     channels = recipe.input.channels
     network = recipe.model.model_copy(update={"encoder_weights": "none"})  # nothing is fetched for this
-    build_model(
-        network, 3 if channels == "auto" else channels, len(dataset.classes), heads=len(recipe.loss.heads)
-    )
+    model = build_model(network, 3 if channels == "auto" else channels, len(dataset.classes))
+    add_heads(model, len(recipe.loss.heads), recipe.model.name)
     make_loss(recipe.loss, None, deep_supervision=recipe.model.deep_supervision, targets=dataset.targets)
     folder = RunFolder.create(runs, name)
     write_text(folder.recipe_file, recipe.to_yaml())

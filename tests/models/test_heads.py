@@ -9,7 +9,7 @@ from torch import nn
 
 from maskwright.errors import ConfigError
 from maskwright.models import build_model
-from maskwright.models.heads import Heads, without_heads
+from maskwright.models.heads import Heads, add_heads, without_heads
 from maskwright.tensors import Outputs
 
 FAMILIES = (
@@ -27,7 +27,9 @@ def small(family: str, heads: int = 0, **changes: object) -> nn.Module:
     torch.manual_seed(0)
     name, _, decoder = family.partition(" ")
     changes |= {"decoder": decoder} if decoder else {}
-    return build_model(name, 3, 3, heads=heads, width=4, depth=2, norm="none", **changes)
+    model = build_model(name, 3, 3, width=4, depth=2, norm="none", **changes)
+    add_heads(model, heads, name)
+    return model
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -88,4 +90,4 @@ def test_the_plain_network_exports_as_before() -> None:
 @pytest.mark.parametrize("name", ["fpn:resnet18", "setr-naive"])
 def test_a_network_without_a_place_for_heads_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"loss.edge and loss.targets need a head that {name} cannot have"):
-        build_model(name, 3, 2, heads=1)
+        add_heads(build_model(name, 3, 2), 1, name)

@@ -14,7 +14,6 @@ from maskwright.config import PRESETS, ModelConfig, suggest
 from maskwright.errors import ConfigError
 from maskwright.models import zoo
 from maskwright.models.dual_unet import DualUNet
-from maskwright.models.heads import add_heads
 from maskwright.models.resnet34_unet import ResNet34UNet
 from maskwright.models.unet import UNet
 from maskwright.models.unetplusplus import UNetPlusPlus
@@ -71,15 +70,14 @@ def check_parts(config: ModelConfig) -> None:
 
 
 def build_model(
-    name_or_config: str | ModelConfig, in_channels: int, classes: int, *, heads: int = 0, **changes: object
+    name_or_config: str | ModelConfig, in_channels: int, classes: int, **changes: object
 ) -> nn.Module:
     """A network with random or, where the config says so, pretrained encoder weights.
 
     `changes` are fields of ModelConfig: `build_model("unet", 1, 5, width=16)`. In evaluation the result maps
     (B, in_channels, H, W) to logits (B, output_channels(config, classes), H, W). With `deep_supervision` it
-    gives a list of logits in training, the one that evaluation gives first; with `heads`, as many auxiliary ones, it
-    gives Outputs in training. The other weights are the same with and without heads. Raises ConfigError, and UserError
-    where pretrained weights cannot be had.
+    gives a list of logits in training, the one that evaluation gives first. `models.heads.add_heads` gives it auxiliary
+    ones. Raises ConfigError, and UserError where pretrained weights cannot be had.
     """
     config = name_or_config if isinstance(name_or_config, ModelConfig) else ModelConfig(name=name_or_config)
     for key in changes:
@@ -90,10 +88,6 @@ def build_model(
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"model.{first['loc'][0]}={first['input']}: {first['msg']}") from error
-    if heads:
-        model = build_model(config, in_channels, classes)
-        add_heads(model, heads, config.name)
-        return model
     if zoo.is_zoo(config.name):
         return zoo.build(config, in_channels, output_channels(config, classes))
     if config.name not in MODELS:

@@ -55,7 +55,12 @@ class Heads(nn.Module):
 
 
 def add_heads(model: nn.Module, heads: int, name: str) -> None:
-    """Give a network so many heads, in place. Raises ConfigError, with its `name`, for one that can have none."""
+    """Give a network so many heads, in place; 0 leaves it alone. In training it then answers with Outputs.
+
+    Its other weights are what they were. Raises ConfigError, with the network's `name`, for one that can have none.
+    """
+    if not heads:
+        return
     place = getattr(model, PLACE, None)
     if not isinstance(place, NoHeads):
         raise ConfigError(

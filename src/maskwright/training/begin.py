@@ -14,6 +14,7 @@ from maskwright.data.store import Store
 from maskwright.errors import DataError
 from maskwright.losses import class_weights, make_loss
 from maskwright.models import build_model
+from maskwright.models.heads import add_heads
 from maskwright.predict.model_folder import ModelSpec, load_model
 from maskwright.predict.preprocess import Preprocess
 from maskwright.progress import Progress
@@ -60,12 +61,8 @@ def first_state(machinery: Machinery, spec: ModelSpec, init: Path | None, progre
     """Weights drawn from the seed (or taken from `init`), a fresh optimiser, counters at zero."""
     recipe, accelerator = machinery.recipe, machinery.accelerator
     torch.manual_seed(recipe.seed)
-    model = build_model(
-        recipe.model,
-        in_channels=machinery.store.channels,
-        classes=len(spec.classes),
-        heads=len(recipe.loss.heads),
-    )
+    model = build_model(recipe.model, in_channels=machinery.store.channels, classes=len(spec.classes))
+    add_heads(model, len(recipe.loss.heads), recipe.model.name)
     if init is not None:
         old = load_model(init)[1].state_dict()
         new = model.state_dict()
