@@ -231,7 +231,8 @@ def _auxiliary(
         total, first = wide(answers_BAHW).new_zeros(()), 0
         if config.edge:
             total, first = config.edge * edge(answers_BAHW[:, :1], *edge_truth(target, config.edge_radius)), 1
-        if target.dense is not None:
+        if sums:
+            assert target.dense is not None, "whoever loads the batch reads the same recipe"
             fields = zip(answers_BAHW[:, first:].unbind(1), target.dense.unbind(1), sums, strict=True)
             for answer_BHW, truth_BHW, terms in fields:
                 for term in terms:
