@@ -91,3 +91,12 @@ def test_the_plain_network_exports_as_before() -> None:
 def test_a_network_without_a_place_for_heads_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"loss.edge and loss.targets need a head that {name} cannot have"):
         add_heads(build_model(name, 3, 2), 1, name)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_it_is_one_graph_with_them() -> None:
+    model, images = small("unet", heads=2, deep_supervision="levels"), torch.randn(2, 3, 20, 28)
+    expected, found = model(images), torch.compile(model, fullgraph=True, backend="eager")(images)
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.auxiliary, expected.auxiliary)

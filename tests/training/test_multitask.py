@@ -237,5 +237,5 @@ def test_it_learns_depth_and_edges(slopes: Path, tmp_path: Path) -> None:
     store = begin(slopes, changes)[0].store
     train, validation = (store.dense(store.rows(split), ["depth"]) for split in ("train", "validation"))
     constant = np.nanmean(np.abs(validation - np.nanmedian(train)))
-    assert row["val_depth_mae"] < 0.3 * constant
+    assert row["val_depth_mae"] < 0.4 * constant
     assert row["val_dice_image"] > 0.9
