@@ -176,7 +176,7 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
         "swapped-sides",
         {"augment.flip": False, "input.tta": "flips"},
         KIDNEYS,
-        {"augment.flip": False},
+        {"input.tta": "none"},
         KIDNEYS,
     ),
     ("lost-scale", {"input.fit": "crop", "augment.crop": 0.5}, PETS, {"augment.crop": 1}, PETS),
