@@ -86,9 +86,9 @@ ENOUGH, STEPS = 0.95, 300
 """Dice that counts as knowing four pictures by heart, and the steps that it may take."""
 COARSE = 0.1
 """Largest deviation of bf16 logits from fp32's (see `deviation`): 8 bits of mantissa through up to a hundred layers."""
-CLOSE = 1e-2
-"""Of the compiled from the eager loss, gradient and logits, likewise: sums in another order, and a few activations that
-this takes to the other side of a ReLU."""
+CLOSE = {"loss": 1e-4, "logits": 1e-3, "gradient": 0.05}
+"""Likewise of compiled code from eager: sums in another order. A single activation that rounding takes to the other
+side of a ReLU moves the gradient of attention-unet by 1.4 %, in eager mode between float32 and float64 too."""
 
 
 def overfits(config: ModelConfig) -> str:
@@ -180,10 +180,10 @@ def compiles(config: ModelConfig) -> str:
         logits = [model.eval()(images) for model in (eager, compiled)]
     moved = {
         "loss": deviation(costs[1], costs[0]),
-        "gradient": deviation(gradient(compiled), gradient(eager)),
         "logits": deviation(logits[1], logits[0]),
+        "gradient": deviation(gradient(compiled), gradient(eager)),
     }
-    assert max(moved.values()) < CLOSE, f"compiled deviates by {moved}"
+    assert all(moved[what] < CLOSE[what] for what in CLOSE), f"compiled deviates by {moved}"
     return "ok"
 
 
