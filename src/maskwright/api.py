@@ -469,17 +469,26 @@ def _saying(scores: Scores, *advice: str) -> Scores:
     return replace(scores, advice=(*filter(None, advice), *scores.advice))
 
 
-def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder:
-    """A new run folder that says what will be trained on what.
+def check_recipe(recipe: Recipe, dataset: Dataset | None = None) -> None:
+    """Raises ConfigError where network, heads or loss cannot be made as the recipe says. Makes them, fetches nothing.
 
-    Raises ConfigError before it is made where network or loss cannot be: a typo must not use up the name.
+    Without a data set, two classes are assumed, and all the targets that the recipe names.
     """
     check_levels(recipe)
     channels = recipe.input.channels
-    network = recipe.model.model_copy(update={"encoder_weights": "none"})  # nothing is fetched for this
-    model = build_model(network, 3 if channels == "auto" else channels, len(dataset.classes))
+    network = recipe.model.model_copy(update={"encoder_weights": "none"})
+    classes = 2 if dataset is None else len(dataset.classes)
+    model = build_model(network, 3 if channels == "auto" else channels, classes)
     add_heads(model, len(recipe.loss.heads), recipe.model.name)
-    make_loss(recipe.loss, None, deep_supervision=recipe.model.deep_supervision, targets=dataset.targets)
+    targets = tuple(recipe.loss.targets) if dataset is None else dataset.targets
+    make_loss(recipe.loss, None, deep_supervision=recipe.model.deep_supervision, targets=targets)
+
+
+def _begin(recipe: Recipe, dataset: Dataset, runs: Path, name: str) -> RunFolder:
+    """A new run folder that says what will be trained on what. The recipe is checked first: a typo must not use up
+    the name. Raises ConfigError.
+    """
+    check_recipe(recipe, dataset)
     folder = RunFolder.create(runs, name)
     write_text(folder.recipe_file, recipe.to_yaml())
     write_text(folder.dataset_file, dataset.to_yaml())

@@ -136,6 +136,16 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
         (["predict", "nothing", "a.png", "--out", "b", "--tta", "flip"], "did you mean flips?"),
         (["predict", "a+a", "a.png", "--out", "b"], "says one twice; write RUN1+RUN2"),
         (["train", "--dry-run", "--loss", "dcie"], "names 'dcie'; did you mean dice?"),
+        (["train", "--dry-run", "--model", "unnet"], "there is no model 'unnet'; did you mean unet?"),
+        (
+            ["train", "--dry-run", "--model", "setr-pup", "loss.edge=1"],
+            "need a head that setr-pup cannot have",
+        ),
+        (["train", "--dry-run", "model.stochastic_depth=0.2"], "unet has no such part"),
+        (
+            ["train", "--dry-run", "--data", "synthetic:shapes", "loss.targets.depth=l1"],
+            "loss.targets names 'depth', and the data have no targets",
+        ),
         (["show", "nothing"], "there is no run or model 'nothing'"),
         (["report", "nothing"], "there is no run 'nothing'"),
         (["recipes", "nothing"], "there is no recipe 'nothing'"),

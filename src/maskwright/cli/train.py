@@ -76,7 +76,7 @@ def train(
     section.key=value. Ctrl-C saves; --resume goes on. What looks wrong in the recipe is said before the work begins;
     --dry-run says it too, and knows more with --data.
     """
-    from maskwright.api import Run, choose_recipe, cross_validate, new_name
+    from maskwright.api import Run, check_recipe, choose_recipe, cross_validate, new_name
     from maskwright.api import train as train_run
     from maskwright.config import parse_overrides
     from maskwright.data.dataset import open_dataset
@@ -101,6 +101,7 @@ def train(
         dataset = None
         if data is not None:
             dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
+        check_recipe(chosen, dataset)
         facts = run_facts(dataset, chosen, budgeted=budget is not None, started=init is not None)
         return _advised(chosen, lint(chosen, facts))
     if data is None:
