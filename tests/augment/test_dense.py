@@ -15,18 +15,6 @@ from maskwright.augment.params import draw, identity
 from maskwright.config import AugmentConfig
 from maskwright.tensors import Batch, Target
 
-GEOMETRY = AugmentConfig(
-    flip=True,
-    flip_vertical=True,
-    rotate=40,
-    scale=0.2,
-    shift=0.2,
-    shear=10,
-    crop=0.7,
-    elastic=0.05,
-    probability=0.7,
-)
-
 
 def fields(count: int, height: int = 12, width: int = 17) -> torch.Tensor:
     return torch.randn(count, 2, height, width, generator=torch.Generator().manual_seed(0))
@@ -56,9 +44,9 @@ def test_flips_are_numpys_and_keep_what_is_unknown() -> None:
         np.testing.assert_array_equal(moved[row], np.flip(dense[row].numpy(), axes))
 
 
-def test_it_is_the_pictures_own_way_and_unknown_outside() -> None:
+def test_it_is_the_pictures_own_way_and_unknown_outside(geometry: AugmentConfig) -> None:
     """Where a whole pixel of the picture lies beneath, the two are the same numbers."""
-    params = draw(range(16), 0, GEOMETRY, seed=3)
+    params = draw(range(16), 0, geometry, seed=3)
     dense = fields(16)
     both = torch.cat([dense, torch.ones(16, 1, 12, 17)], 1)
     both, _ = move(both, torch.zeros(16, 12, 17, dtype=torch.uint8), params, None)
@@ -114,6 +102,6 @@ def test_cutmix_pastes_the_masks_own_box() -> None:
     assert not torch.equal(batch.target.labels, labels)
 
 
-def test_a_batch_without_dense_targets_has_none() -> None:
+def test_a_batch_without_dense_targets_has_none(geometry: AugmentConfig) -> None:
     batch = Batch(torch.rand(2, 1, 8, 8), Target(torch.zeros(2, 8, 8, dtype=torch.uint8)))
-    assert apply(batch, draw(range(2), 0, GEOMETRY, seed=0)).target.dense is None
+    assert apply(batch, draw(range(2), 0, geometry, seed=0)).target.dense is None
