@@ -17,17 +17,8 @@ from hypothesis import strategies as st
 from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.metrics.contract import DEFAULT, MetricContract, Policy
 from maskwright.metrics.counts import confusion, tally
-from maskwright.metrics.scores import (
-    CSV_COLUMNS,
-    METRICS,
-    Scores,
-    bootstrap,
-    dice,
-    iou,
-    merge,
-    scores,
-    summary,
-)
+from maskwright.metrics.measures import METRICS, dice, iou
+from maskwright.metrics.scores import CSV_COLUMNS, Scores, bootstrap, merge, scores, summary
 
 NAMES = ("background", "soil", "rock")
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,20 +1,4 @@
-"""Dice, IoU and accuracy from counts, with intervals from resampled groups.
-
-Dice_k = 2 tp / (2 tp + fp + fn) and IoU_k = tp / (tp + fp + fn), undefined where class k is in neither truth
-nor prediction. From that, with the contract's rules for what is undefined:
-
-- dice_image, iou_image: per image the mean over the foreground classes present in it, then the mean over
-  images.
-- dice_global, iou_global: from counts summed over all images, the mean over the foreground classes.
-- miou: from summed counts, the mean over all classes; miou_fg: without class 0 in the mean; miou_fg_masked:
-  pixels whose truth is class 0 are dropped as well, so that false alarms on background are free. (Class 0
-  stays out of that mean. Where a Keras-style score lets it in, one foreground pixel predicted as 0 adds a
-  class of IoU 0.)
-- pixel_accuracy: correct pixels / pixels.
-
-Intervals are percentile bootstrap intervals (Efron 1979): groups (patients, videos; or single images) are
-drawn with replacement, since images of one group say the same thing more than once.
-"""
+"""Scores: numbers with intervals from what was counted per image; kept as JSON and CSV, read again, joined."""
 
 from __future__ import annotations
 
@@ -26,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -34,29 +18,25 @@ from pydantic import ValidationError
 
 from maskwright.errors import DataError, RunError
 from maskwright.files import write_text
-from maskwright.metrics.contract import DEFAULT, MetricContract, Policy
+from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.counts import COLUMNS, Confusion, Counts, tally
-
-METRICS = (
-    "dice_image",
-    "dice_global",
-    "iou_image",
-    "iou_global",
-    "miou",
-    "miou_fg",
-    "miou_fg_masked",
-    "pixel_accuracy",
+from maskwright.metrics.intervals import (
+    FEW_GROUPS,
+    NO_INTERVAL,
+    RESAMPLES,
+    Interval,
+    by_group,
+    percentile,
+    resample,
 )
-RESAMPLES = 2000
-FEW_GROUPS = 10
-"""Below this, percentile intervals are much too narrow; the reader is told."""
-
-Values: TypeAlias = Float64[np.ndarray, "..."]
-Interval: TypeAlias = tuple[float, float]
-ImageMetric: TypeAlias = Literal["dice_image", "iou_image"]
-
-NO_INTERVAL = (math.nan, math.nan)
-STAND_IN: Mapping[Policy, float] = {"skip": math.nan, "zero": 0.0, "one": 1.0}
+from maskwright.metrics.measures import (
+    ImageMetric,
+    Tallies,
+    features,
+    image_values,
+    measure,
+    total,
+)
 
 
 @dataclass(frozen=True)
@@ -113,17 +93,21 @@ class Scores:
     contract: MetricContract
     """Resolved: its foreground is written out."""
     metrics: Mapping[str, Score]
-    """All of METRICS."""
+    """METRICS, and what else was counted."""
     per_class: tuple[ClassScore, ...]
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     """Of each image."""
-    counts_NK4: Counts
+    tallies: Tallies
     advice: tuple[str, ...] = ()
     """What a reader should know before trusting the numbers."""
 
     def __getitem__(self, metric: str) -> Score:
         return self.metrics[metric]
+
+    @property
+    def counts_NK4(self) -> Counts:
+        return self.tallies.counts_NK4
 
     @property
     def n_images(self) -> int:
@@ -197,7 +181,7 @@ class Scores:
                 per_class=per_class,
                 ids=tuple(row["id"] for row in rows[:: len(per_class)]),
                 groups=tuple(row["group"] for row in rows[:: len(per_class)]),
-                counts_NK4=counts.reshape(said["n_images"], len(per_class), len(COLUMNS)),
+                tallies=Tallies(counts.reshape(said["n_images"], len(per_class), len(COLUMNS))),
                 advice=tuple(said["advice"]),
             )
         except OSError as error:
@@ -216,7 +200,7 @@ prediction."""
 
 
 def scores(
-    counts_NK4: Counts,
+    tallies: Tallies | Counts,
     ids: Sequence[str],
     names: Sequence[str],
     contract: MetricContract = DEFAULT,
@@ -226,7 +210,8 @@ def scores(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scores:
-    """Numbers and intervals from the counts of N images (`tally`), with their ids and the K class names.
+    """Numbers and intervals from what was counted of N images (counts alone will do), with their ids and the K class
+    names.
 
     Intervals resample `groups` (the group of each image; None: every image is its own), `resamples` times. A
     resample in which a number is undefined (a rare class was not drawn) does not count for that number's
@@ -234,39 +219,43 @@ def scores(
     """
     if not len(ids):
         raise DataError("there are no images to score", "choose another split")
+    tallies = tallies if isinstance(tallies, Tallies) else Tallies(tallies)
     contract = contract.resolved(len(names))
     groups = tuple(ids if groups is None else groups)
-    sums = _features(counts_NK4, contract)
-    value, class_dice, class_iou = _measures(sums.sum(0), contract)
-    samples, samples_dice, samples_iou = _measures(_resample(sums, groups, resamples, seed), contract)
-    judge = _interval if len(set(groups)) > 1 else lambda _: NO_INTERVAL
-    truth_pixels = counts_NK4[..., 0].sum(0) + counts_NK4[..., 2].sum(0)
+    rows = features(tallies, contract)
+    found = measure(total(rows), contract)
+    samples = measure(resample(by_group(rows, groups), resamples, seed), contract)
+    judge = percentile if len(set(groups)) > 1 else lambda _: NO_INTERVAL
+    truth_pixels = tallies.counts_NK4[..., [0, 2]].sum((0, 2))
     return Scores(
         contract=contract,
-        metrics={name: Score(float(value[name]), judge(samples[name])) for name in METRICS},
+        metrics={
+            name: Score(float(values[0]), judge(samples.values[name]))
+            for name, values in found.values.items()
+        },
         per_class=tuple(
             ClassScore(
                 name=name,
-                dice_global=float(class_dice[k]),
-                iou_global=float(class_iou[k]),
+                dice_global=float(found.dice_RK[0, k]),
+                iou_global=float(found.iou_RK[0, k]),
                 pixels=int(truth_pixels[k]),
-                dice_global_ci95=judge(samples_dice[:, k]),
-                iou_global_ci95=judge(samples_iou[:, k]),
+                dice_global_ci95=judge(samples.dice_RK[:, k]),
+                iou_global_ci95=judge(samples.iou_RK[:, k]),
             )
             for k, name in enumerate(names)
         ),
         ids=tuple(ids),
         groups=groups,
-        counts_NK4=counts_NK4,
-        advice=(*advice, *_advice(counts_NK4, names, groups, contract)),
+        tallies=tallies,
+        advice=(*advice, *_advice(tallies.counts_NK4, names, groups, contract)),
     )
 
 
 def summary(confusions_NKK: Confusion, contract: MetricContract = DEFAULT) -> dict[str, float]:
     """The value of every metric, without intervals: cheap enough for each epoch. NaN where undefined."""
     contract = contract.resolved(confusions_NKK.shape[-1])
-    values, _, _ = _measures(_features(tally(confusions_NKK, contract), contract).sum(0), contract)
-    return {name: float(values[name]) for name in METRICS}
+    rows = features(Tallies(tally(confusions_NKK, contract)), contract)
+    return {name: float(values[0]) for name, values in measure(total(rows), contract).values.items()}
 
 
 def bootstrap(
@@ -274,12 +263,11 @@ def bootstrap(
 ) -> Float64[np.ndarray, " R"]:
     """A metric of METRICS in each of `resamples` draws of the groups with replacement; NaN where it is undefined.
 
-    What is drawn depends on the groups' names and the seed alone, so for scores of the same pictures sample r is
+    What is drawn depends on the number of groups and the seed alone, so for scores of the same pictures sample r is
     of the same draw: differences and means of several runs can be taken sample by sample.
     """
-    sums = _features(judged.counts_NK4, judged.contract)
-    samples, _, _ = _measures(_resample(sums, judged.groups, resamples, seed), judged.contract)
-    return samples[metric]
+    rows = by_group(features(judged.tallies, judged.contract), judged.groups)
+    return measure(resample(rows, resamples, seed), judged.contract).values[metric]
 
 
 def merge(parts: Sequence[Scores], *, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
@@ -297,7 +285,7 @@ def merge(parts: Sequence[Scores], *, resamples: int = RESAMPLES, seed: int = 0)
         if [entry.name for entry in part.per_class] != names:
             raise RunError("the classes of the scores differ", "join only scores of one data set")
     return scores(
-        np.concatenate([part.counts_NK4 for part in parts]),
+        Tallies.join([part.tallies for part in parts]),
         [id for part in parts for id in part.ids],
         names,
         contract,
@@ -305,114 +293,6 @@ def merge(parts: Sequence[Scores], *, resamples: int = RESAMPLES, seed: int = 0)
         resamples=resamples,
         seed=seed,
     )
-
-
-def dice(tp: Values, fp: Values, fn: Values) -> Values:
-    """2 tp / (2 tp + fp + fn), elementwise; NaN where all are 0. Equals 2 IoU / (1 + IoU)."""
-    return _divide(2 * tp, 2 * tp + fp + fn)
-
-
-def iou(tp: Values, fp: Values, fn: Values) -> Values:
-    """tp / (tp + fp + fn), elementwise; NaN where all are 0."""
-    return _divide(tp, tp + fp + fn)
-
-
-def image_values(
-    counts_NK4: Counts, contract: MetricContract
-) -> dict[ImageMetric, Float64[np.ndarray, " N"]]:
-    """dice_image and iou_image of every image under a resolved contract; NaN where an image is left out."""
-    tp, fp, fn, _ = np.moveaxis(counts_NK4[:, list(contract.foreground or ())], -1, 0)  # each N F
-    empty = (tp + fp + fn == 0).all(-1)
-
-    def per_image(ratios_NF: Values) -> Values:
-        return np.where(empty, STAND_IN[contract.empty], _mean(_settle(ratios_NF, contract.absent)))
-
-    return {"dice_image": per_image(dice(tp, fp, fn)), "iou_image": per_image(iou(tp, fp, fn))}
-
-
-def _features(counts_NK4: Counts, contract: MetricContract) -> Float64[np.ndarray, "N F"]:
-    """All that is ever added up per image: 4 K counts; sum and number of defined values of dice_image,
-    iou_image.
-
-    float64 holds whole numbers exactly up to 2^53, more pixels than any data set has.
-    """
-    images = image_values(counts_NK4, contract)
-    columns = [part for value in images.values() for part in (np.nan_to_num(value), ~np.isnan(value))]
-    return np.hstack([counts_NK4.reshape(len(counts_NK4), -1), *(column[:, None] for column in columns)])
-
-
-def _measures(sums_RF: Values, contract: MetricContract) -> tuple[dict[str, Values], Values, Values]:
-    """Every metric (R), and dice and IoU of every class (R K), from summed features (R F)."""
-    counts_RK4 = sums_RF[..., :-4].reshape(*sums_RF.shape[:-1], -1, 4)
-    dice_sum, dice_number, iou_sum, iou_number = np.moveaxis(sums_RF[..., -4:], -1, 0)
-    tp, fp, fn, fp_background = np.moveaxis(counts_RK4, -1, 0)  # each R K
-    class_dice = _settle(dice(tp, fp, fn), contract.absent)
-    class_iou = _settle(iou(tp, fp, fn), contract.absent)
-    masked_iou = _settle(iou(tp, fp - fp_background, fn), contract.absent)
-    foreground = list(contract.foreground or ())
-    values = {
-        "dice_image": _divide(dice_sum, dice_number),
-        "dice_global": _mean(class_dice[..., foreground]),
-        "iou_image": _divide(iou_sum, iou_number),
-        "iou_global": _mean(class_iou[..., foreground]),
-        "miou": _mean(class_iou),
-        "miou_fg": _mean(class_iou[..., 1:]),
-        "miou_fg_masked": _mean(masked_iou[..., 1:]),
-        "pixel_accuracy": _divide(tp.sum(-1), (tp + fn).sum(-1)),
-    }
-    return values, class_dice, class_iou
-
-
-def _resample(
-    sums_NF: Values, groups: Sequence[str], resamples: int, seed: int
-) -> Float64[np.ndarray, "R F"]:
-    """Feature sums of `resamples` draws of as many groups as there are, with replacement.
-
-    Groups are taken in the order of their names, so the order of the images changes nothing.
-    """
-    _, group_of_N = np.unique(np.asarray(groups), return_inverse=True)
-    number = int(group_of_N.max()) + 1
-    sums_GF = np.zeros((number, sums_NF.shape[1]))
-    np.add.at(sums_GF, group_of_N, sums_NF)
-    random = np.random.default_rng(seed)
-    return np.concatenate(
-        [
-            random.multinomial(number, np.full(number, 1 / number), size=rows) @ sums_GF
-            for rows in _batches(resamples, max(1, 2**22 // number))
-        ]
-    )
-
-
-def _batches(total: int, size: int) -> Iterator[int]:
-    """Parts of at most `size` that add up to `total`: 2^22 weights at a time stay under 64 MB."""
-    for start in range(0, total, size):
-        yield min(size, total - start)
-
-
-def _interval(samples_R: Values) -> Interval:
-    """The middle 95 % of the defined samples."""
-    defined = samples_R[~np.isnan(samples_R)]
-    if not len(defined):
-        return NO_INTERVAL
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _divide(part: Values, whole: Values) -> Values:
-    """part / whole; NaN where whole is 0."""
-    nothing = np.full(np.shape(whole), math.nan)
-    np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
-    return nothing
-
-
-def _settle(values: Values, policy: Policy) -> Values:
-    """What is undefined becomes what the contract says of it."""
-    return np.where(np.isnan(values), STAND_IN[policy], values)
-
-
-def _mean(values: Values) -> Values:
-    """Mean over the last axis of what is defined; NaN where nothing is."""
-    return _divide(np.nansum(values, -1), (~np.isnan(values)).sum(-1))
 
 
 def _advice(
