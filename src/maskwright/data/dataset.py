@@ -14,30 +14,37 @@ import yaml
 from numpy.typing import NDArray
 
 from maskwright.config import suggest
-from maskwright.data.classes import ClassMap, Colour, Raw, class_map, codes_of
+from maskwright.data.classes import ClassMap, Colour, class_map
 from maskwright.data.fingerprint import content_hashes, digest, recall
 from maskwright.data.image_io import (
     as_picture,
     dense_size,
-    image_channels,
     image_size,
     read_dense,
     read_image,
     read_mask,
     to_channels,
 )
+from maskwright.data.places import file_of, headers, read_raw, read_row, size_error, where
 from maskwright.data.sources import camvid, folder, npz, oxford_pet
 from maskwright.data.sources.common import (
     DataConfig,
     Frame,
-    Pair,
     Source,
     ValidationConfig,
     few,
     parse_config,
     split_name,
 )
-from maskwright.data.split import draw_folds, draw_validation, groups_of, straddling
+from maskwright.data.split import assign_splits, groups_of, straddling
+from maskwright.data.truths import (
+    all_facts,
+    check_sizes,
+    coloured_values,
+    count_pixels,
+    foreground,
+    with_classes,
+)
 from maskwright.errors import ConfigError, DataError
 from maskwright.progress import SILENT, Progress
 
@@ -49,12 +56,6 @@ FORMATS: dict[str, Source] = {"oxford-pet": oxford_pet, "camvid": camvid, "npz":
 
 _COLOURS: dict[tuple[str, ...], tuple[Colour, ...]] = {camvid.CLASSES: camvid.COLOURS}
 """Names of classes -> the colours that their authors gave them."""
-
-_MOST_CODES = 1024
-"""Different values remembered of one mask; more means noise (JPEG), and 255 classes is the most."""
-
-_MOST_FOUND = 32
-"""Classes that a folder without dataset.yaml may hold; more is more likely noise."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,6 @@ class Item:
     """Items of one group (patient, video) resemble each other; its own id where nothing is known."""
     targets: tuple[Path | None, ...] = ()
     """In the order of `Dataset.targets`; None, where it has no file, only in test and unlabelled."""
-
-
-@dataclass(frozen=True)
-class _MaskFacts:
-    """What was found in one mask: its size, and how many pixels hold which code (`classes.codes_of`)."""
-
-    height: int
-    width: int
-    colours: bool
-    codes: Sequence[int]
-    counts: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -112,16 +102,16 @@ class Dataset:
         """HWC uint8, upright, with 1, 3 or 4 channels. Raises DataError."""
         if isinstance(item.image, Path):
             return read_image(item.image, channels)
-        return to_channels(as_picture(_row(item.image)), channels)
+        return to_channels(as_picture(read_row(item.image)), channels)
 
     def mask(self, item: Item) -> Mask:
         """HW uint8 class ids, IGNORE where nothing is known. Raises DataError: no mask, size, unlisted values."""
         if item.mask is None:
             raise DataError(f"{item.id} has no mask", "choose a labelled split")
-        raw = _read_raw(item.mask, self.classes.coloured)
-        ids = self.classes.encode(raw, _where(item.mask))
+        raw = read_raw(item.mask, self.classes.coloured)
+        ids = self.classes.encode(raw, where(item.mask))
         if ids.shape != (size := self.size(item)):
-            raise _size_error([(item.id, ids.shape, size)])
+            raise size_error([(item.id, ids.shape, size)])
         return ids
 
     def dense(self, item: Item, target: str) -> Field:
@@ -131,20 +121,20 @@ class Dataset:
             return np.full(size, np.nan, np.float32)
         field = read_dense(place)
         if field.shape != size:
-            raise _size_error([(str(place), field.shape, size)], "target")
+            raise size_error([(str(place), field.shape, size)], "target")
         return field
 
     def size(self, item: Item) -> tuple[int, int]:
         """(height, width) of the picture, upright, without decoding it."""
         if isinstance(item.image, Path):
             return image_size(item.image)
-        height, width = _row(item.image).shape[:2]
+        height, width = read_row(item.image).shape[:2]
         return height, width
 
     def channels(self) -> int:
         """1 where all training pictures (or, without any, all pictures) are grey, otherwise 3."""
-        headers = _headers([item.image for item in self.split("train") or self.items], SILENT)
-        return max((header[2] for header in headers if header is not None), default=3)
+        found = headers([item.image for item in self.split("train") or self.items], SILENT)
+        return max((header[2] for header in found if header is not None), default=3)
 
     def class_pixels(self, split: str) -> NDArray[np.int64]:
         """Labelled pixels per class [K] in a split."""
@@ -160,7 +150,7 @@ class Dataset:
         """
         files = list(
             dict.fromkeys(
-                _file(place)
+                file_of(place)
                 for item in self.items
                 for place in (item.image, item.mask, *item.targets)
                 if place
@@ -172,7 +162,7 @@ class Dataset:
             if place is None:
                 return []
             inside = [place.member, place.row, place.plane] if isinstance(place, Frame) else []
-            return [hash_of[_file(place)], *inside]
+            return [hash_of[file_of(place)], *inside]
 
         meaning = sorted((str(key), name) for key, name in self.classes.to_values().items())
         head = json.dumps([self.classes.names, meaning, *self.targets])
@@ -319,16 +309,16 @@ def _build(values: Mapping[str, object], root: Path, progress: Progress) -> Data
     pairs = source.read(root, config)
     excluded = set(config.exclude)
     used = [pair for pair in pairs if pair.id not in excluded]
-    _check_sizes(used, facts := _all_facts(pairs, _coloured(config), progress), progress)
-    config = _with_classes(config, [facts[pair.id] for pair in used], used)
+    check_sizes(used, facts := all_facts(pairs, coloured_values(config), progress), progress)
+    config = with_classes(config, [facts[pair.id] for pair in used], used)
     names = config.classes or ()
     classes = class_map(names, config.values, _COLOURS.get(names, ()))
-    pixels = _pixels(pairs, facts, classes, excluded)
+    pixels = count_pixels(pairs, facts, classes, excluded)
 
     groups = groups_of([pair.id for pair in pairs], config.groups, root)
     if config.validation is None and not any(split_name(pair.origin, told) == "validation" for pair in pairs):
         config = config.model_copy(update={"validation": ValidationConfig()})
-    splits = _splits(pairs, groups, [_foreground(pixels.get(pair.id)) for pair in pairs], config, told)
+    splits = assign_splits(pairs, groups, [foreground(pixels.get(pair.id)) for pair in pairs], config, told)
     items = tuple(
         Item(pair.id, pair.image, pair.mask, split, group, pair.targets)
         for pair, split, group in zip(pairs, splits, groups, strict=True)
@@ -376,191 +366,6 @@ def _resolved(config: DataConfig) -> dict[str, object]:
     return cast(dict[str, object], plain(dumped))
 
 
-# What the masks hold
-
-
-def _coloured(config: DataConfig) -> bool:
-    return any(isinstance(key, str) and key.startswith("#") for key in config.values or {})
-
-
-def _all_facts(pairs: Sequence[Pair], coloured: bool, progress: Progress) -> dict[str, _MaskFacts | None]:
-    """By id; None where there is no mask or a broken one."""
-    found: dict[str, _MaskFacts | None] = {pair.id: None for pair in pairs}
-    files = [(pair.id, pair.mask) for pair in pairs if isinstance(pair.mask, Path)]
-    kind = "mask in colours/1" if coloured else "mask/1"
-    facts = recall(
-        kind,
-        [path for _, path in files],
-        lambda path: _histogram(read_mask(path, colours=coloured), coloured),
-        what="Reading masks",
-        progress=progress,
-    )
-    for (name, _), fact in zip(files, facts, strict=True):
-        if not isinstance(fact, DataError):
-            found[name] = _MaskFacts(*cast(tuple[int, int, bool, list[int], list[int]], fact))
-
-    frames = {pair.id: pair.mask for pair in pairs if isinstance(pair.mask, Frame)}
-    arrays = {key: _array_facts(*key) for key in {_array(frame) for frame in frames.values()}}
-    for name, frame in frames.items():
-        found[name] = arrays[_array(frame)][frame.row]
-    return found
-
-
-def _array(frame: Frame) -> tuple[Path, str, int | None]:
-    return frame.file, frame.member, frame.plane
-
-
-def _array_facts(file: Path, member: str, plane: int | None) -> list[_MaskFacts]:
-    (fact,) = recall(f"masks of {member} {plane}/1", [file], lambda path: _histograms(path, member, plane))
-    if isinstance(fact, DataError):
-        raise fact
-    return [_MaskFacts(*row) for row in cast(list[tuple[int, int, bool, list[int], list[int]]], fact)]
-
-
-def _histograms(file: Path, member: str, plane: int | None) -> list[object]:
-    array = npz.opened(file, member)
-    return [_histogram(_row(Frame(file, member, row, plane)), False) for row in range(len(array))]
-
-
-def _histogram(raw: Raw, coloured: bool) -> list[object]:
-    """The fields of _MaskFacts."""
-    codes, colours = codes_of(raw, coloured)
-    if codes.dtype == np.uint8:
-        counts = np.bincount(codes.ravel(), minlength=256)
-        values = counts.nonzero()[0]
-        counts = counts[values]
-    else:
-        values, counts = np.unique(codes.astype(np.int64), return_counts=True)
-    commonest = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CODES])
-    height, width = codes.shape
-    return [height, width, colours, values[commonest].tolist(), counts[commonest].tolist()]
-
-
-def _with_classes(
-    config: DataConfig, facts: Sequence[_MaskFacts | None], pairs: Sequence[Pair]
-) -> DataConfig:
-    """Classes and values, where dataset.yaml does not say them, from what the masks hold."""
-    if config.classes is not None and config.values is not None:
-        return config
-    if config.values is not None:
-        raise ConfigError("dataset.yaml gives values without classes", "write classes: [background, ...]")
-    known = [fact for fact in facts if fact is not None]
-    if not known and config.classes is None:
-        raise DataError(
-            "no mask can be read, so the classes are not known", "write classes: [background, ...]"
-        )
-    found = sorted({code for fact in known for code in fact.codes})
-    coloured = any(fact.colours for fact in known)
-    if found == [0, 255] and not coloured:
-        names = list(config.classes or ("background", "object"))
-        if len(names) == 2:
-            raise _zero_and_255(
-                config, names, next(p for p, f in zip(pairs, facts, strict=True) if f is not None)
-            )
-    if config.classes is not None:
-        values = dict(enumerate(config.classes))
-        # VOC's void; with foreground about, 255 cannot be the foreground itself
-        void = {255: "ignore"} if 255 in found and len(set(found) - {0, 255}) else {}
-        return config.model_copy(update={"values": values | void})
-    if len(found) > _MOST_FOUND:
-        raise DataError(
-            f"the masks hold {len(found)} different values, too many to be classes",
-            "are they JPEG or anti-aliased? Otherwise list classes and values in dataset.yaml",
-        )
-    if coloured:
-        keys: list[int | str] = [f"#{code:06x}" for code in found]
-        return config.model_copy(update=_numbered(keys, [key[1:] for key in map(str, keys)]))
-    void = {255: "ignore"} if 255 in found and len(found) > 1 else {}
-    inside = [code for code in found if code not in void]
-    numbered = _numbered(list(inside), [str(code) for code in inside])
-    return config.model_copy(
-        update={**numbered, "values": {**cast(dict[int, str], numbered["values"]), **void}}
-    )
-
-
-def _numbered(keys: Sequence[int | str], endings: Sequence[str]) -> dict[str, object]:
-    names = tuple(f"class_{ending}" for ending in endings)
-    return {"classes": names, "values": dict(zip(keys, names, strict=True))}
-
-
-def _zero_and_255(config: DataConfig, names: Sequence[str], example: Pair) -> DataError:
-    templates = f'images: "{config.images}", masks: "{config.masks}", ' if config.format == "folder" else ""
-    return DataError(
-        f"the masks hold 0 and 255 only (such as {_where(example.mask)}), and 255 is no class id",
-        f"did you mean values: {{0: {names[0]}, 255: {names[1]}}}? Save this as dataset.yaml: "
-        f"{{{templates}classes: [{', '.join(names)}], values: {{0: {names[0]}, 255: {names[1]}}}}}",
-    )
-
-
-def _pixels(
-    pairs: Sequence[Pair], facts: Mapping[str, _MaskFacts | None], classes: ClassMap, excluded: set[str]
-) -> dict[str, NDArray[np.int64]]:
-    """Raises DataError for values outside the classes, except in excluded masks."""
-    pixels: dict[str, NDArray[np.int64]] = {}
-    for pair in pairs:
-        fact = facts[pair.id]
-        if fact is None:
-            continue
-        try:
-            pixels[pair.id] = classes.count(fact.codes, fact.counts, fact.colours, _where(pair.mask))
-        except DataError:
-            if pair.id not in excluded:
-                raise
-    return pixels
-
-
-def _foreground(pixels: NDArray[np.int64] | None) -> float:
-    """Share of the labelled pixels that are not class 0; 0 where nothing is labelled."""
-    if pixels is None or not pixels.sum():
-        return 0.0
-    return float(1 - pixels[0] / pixels.sum())
-
-
-# Splits
-
-
-def _splits(
-    pairs: Sequence[Pair], groups: Sequence[str], shares: Sequence[float], config: DataConfig, told: str
-) -> list[str]:
-    splits = ["unlabelled" if pair.mask is None else split_name(pair.origin, told) for pair in pairs]
-    draw = config.validation
-    if draw is None:
-        return splits
-    if draw.folds is not None:
-        if draw.fold >= draw.folds:
-            raise ConfigError(
-                f"validation: fold {draw.fold} of {draw.folds}", f"folds are 0 to {draw.folds - 1}"
-            )
-        rows = [row for row, split in enumerate(splits) if split in ("train", "validation")]
-        folds = draw_folds(
-            [groups[row] for row in rows], [shares[row] for row in rows], draw.folds, draw.seed
-        )
-        for row, fold in zip(rows, folds, strict=True):
-            splits[row] = "validation" if fold == draw.fold else "train"
-        return splits
-    if "validation" in splits and draw.fraction > 0:
-        raise ConfigError(f"{told} lists a validation split and draws one", "keep one of the two")
-    rows = [
-        row
-        for row, pair in enumerate(pairs)
-        if splits[row] != "unlabelled" and split_name(pair.origin, told) == split_name(draw.from_, told)
-    ]
-    if not rows and "from_" in draw.model_fields_set:
-        origins = list(dict.fromkeys(pair.origin for pair in pairs))
-        raise ConfigError(
-            f"validation is drawn from {draw.from_!r}, which is empty", suggest(draw.from_, origins)
-        )
-    drawn = draw_validation(
-        [groups[row] for row in rows], [shares[row] for row in rows], draw.fraction, draw.seed
-    )
-    for place, row in enumerate(rows):
-        splits[row] = "validation" if place in drawn else "train"
-    return splits
-
-
-# What is worth knowing
-
-
 def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, ...]:
     said = []
     counts = Counter(item.split for item in dataset.items)
@@ -588,41 +393,6 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
     return tuple(said)
 
 
-# Files and arrays
-
-
-def _headers(places: Sequence[Path | Frame], progress: Progress) -> list[tuple[int, int, int] | None]:
-    """(height, width, channels) of pictures; None for a file that is no image."""
-    paths = [place for place in places if isinstance(place, Path)]
-    facts = recall("header/1", paths, _header, what="Reading headers", progress=progress)
-    known = {
-        path: None
-        if isinstance(fact, DataError)
-        else cast(tuple[int, int, int], tuple(cast(list[int], fact)))
-        for path, fact in zip(paths, facts, strict=True)
-    }
-    return [known[place] if isinstance(place, Path) else _frame_header(place) for place in places]
-
-
-def _header(path: Path) -> tuple[int, int, int]:
-    return (*image_size(path), image_channels(path))
-
-
-def _frame_header(frame: Frame) -> tuple[int, int, int]:
-    height, width, *channels = _row(frame).shape
-    return height, width, 3 if channels and channels[0] > 2 else 1
-
-
-def _check_sizes(pairs: Sequence[Pair], facts: Mapping[str, _MaskFacts | None], progress: Progress) -> None:
-    differing = []
-    for pair, header in zip(pairs, _headers([pair.image for pair in pairs], progress), strict=True):
-        fact = facts[pair.id]
-        if fact is not None and header is not None and (fact.height, fact.width) != header[:2]:
-            differing.append((_where(pair.mask), (fact.height, fact.width), header[:2]))
-    if differing:
-        raise _size_error(differing)
-
-
 def _check_targets(dataset: Dataset, templates: Mapping[str, str], progress: Progress) -> None:
     """Raises DataError: what is trained or validated on must have all its targets, each as large as its picture."""
     used = [item for item in dataset.items if item.split in ("train", "validation")]
@@ -638,40 +408,11 @@ def _check_targets(dataset: Dataset, templates: Mapping[str, str], progress: Pro
     differing = [
         (str(place), tuple(cast(list[int], fact)), header[:2])
         for (place, _), fact, header in zip(
-            files, facts, _headers([image for _, image in files], progress), strict=True
+            files, facts, headers([image for _, image in files], progress), strict=True
         )
         if not isinstance(fact, DataError)
         and header is not None
         and tuple(cast(list[int], fact)) != header[:2]
     ]
     if differing:
-        raise _size_error(differing, "target")
-
-
-def _size_error(
-    differing: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]], what: str = "mask"
-) -> DataError:
-    name, mask, image = differing[0]
-    more = f", and {len(differing) - 1} more {what}s differ" if len(differing) > 1 else ""
-    return DataError(
-        f"the {what} {name} is {mask[0]} x {mask[1]} and its image {image[0]} x {image[1]} (height x width){more}",
-        f"mend the {what}, or list the id under exclude in dataset.yaml",
-    )
-
-
-def _read_raw(place: Path | Frame, coloured: bool) -> Raw:
-    return read_mask(place, colours=coloured) if isinstance(place, Path) else _row(place)
-
-
-def _row(frame: Frame) -> NDArray[np.generic]:
-    array = npz.opened(frame.file, frame.member)
-    row: NDArray[np.generic] = array[frame.row] if frame.plane is None else array[frame.row, frame.plane]
-    return row
-
-
-def _file(place: Path | Frame) -> Path:
-    return place if isinstance(place, Path) else place.file
-
-
-def _where(place: Path | Frame | None) -> str:
-    return f"{place.file}[{place.member}][{place.row}]" if isinstance(place, Frame) else str(place)
+        raise size_error(differing, "target")

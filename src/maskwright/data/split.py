@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from maskwright.config import suggest
+from maskwright.data.sources.common import DataConfig, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 
 _TEMPLATE = re.compile(r"\{id(?::before (?P<last>last )?(?P<mark>[^}]+))?\}")
@@ -152,3 +154,46 @@ def _spread(members: dict[str, list[int]], shares: Sequence[float], strata: int,
         drawn = sorted(ordered[start:end], key=lambda group: _rank(seed, group))
         rounds += [(turn, _rank(seed, f"{start} of {strata}"), group) for turn, group in enumerate(drawn)]
     return [group for _, _, group in sorted(rounds)]
+
+
+def assign_splits(
+    pairs: Sequence[Pair], groups: Sequence[str], shares: Sequence[float], config: DataConfig, told: str
+) -> list[str]:
+    """train, validation, test or unlabelled for each pair, from the lists of the layout and the rule for validation.
+
+    `shares` of foreground stratify what is drawn. Raises ConfigError for rules that contradict the lists.
+    """
+    splits = ["unlabelled" if pair.mask is None else split_name(pair.origin, told) for pair in pairs]
+    draw = config.validation
+    if draw is None:
+        return splits
+    if draw.folds is not None:
+        if draw.fold >= draw.folds:
+            raise ConfigError(
+                f"validation: fold {draw.fold} of {draw.folds}", f"folds are 0 to {draw.folds - 1}"
+            )
+        rows = [row for row, split in enumerate(splits) if split in ("train", "validation")]
+        folds = draw_folds(
+            [groups[row] for row in rows], [shares[row] for row in rows], draw.folds, draw.seed
+        )
+        for row, fold in zip(rows, folds, strict=True):
+            splits[row] = "validation" if fold == draw.fold else "train"
+        return splits
+    if "validation" in splits and draw.fraction > 0:
+        raise ConfigError(f"{told} lists a validation split and draws one", "keep one of the two")
+    rows = [
+        row
+        for row, pair in enumerate(pairs)
+        if splits[row] != "unlabelled" and split_name(pair.origin, told) == split_name(draw.from_, told)
+    ]
+    if not rows and "from_" in draw.model_fields_set:
+        origins = list(dict.fromkeys(pair.origin for pair in pairs))
+        raise ConfigError(
+            f"validation is drawn from {draw.from_!r}, which is empty", suggest(draw.from_, origins)
+        )
+    drawn = draw_validation(
+        [groups[row] for row in rows], [shares[row] for row in rows], draw.fraction, draw.seed
+    )
+    for place, row in enumerate(rows):
+        splits[row] = "validation" if place in drawn else "train"
+    return splits
