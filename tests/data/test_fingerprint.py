@@ -12,6 +12,7 @@ import pytest
 
 from maskwright.data import fingerprint
 from maskwright.data.fingerprint import content_hashes, digest, recall
+from maskwright.data.part import Part
 from maskwright.errors import DataError
 from maskwright.progress import Silent
 
@@ -149,3 +150,34 @@ def test_progress_hears_of_every_new_file(tmp_path: Path) -> None:
 
 def test_the_margin_covers_coarse_clocks() -> None:
     assert fingerprint.RACY_SECONDS >= 2  # FAT counts two seconds
+
+
+def test_parts_of_one_file_are_facts_of_their_own(tmp_path: Path) -> None:
+    file = _write(tmp_path / "a.txt", "a")
+    parts = [
+        Part(file, "x", "1"),
+        Part(file, "x", "2"),
+        Part(file, "y", "1"),
+        Part(file, "x", "1", ("told",)),
+    ]
+    asked: list[Part] = []
+
+    def find(part: Part) -> object:
+        asked.append(part)
+        return [part.form, part.key, *part.told]
+
+    expected = [["x", "1"], ["x", "2"], ["y", "1"], ["x", "1", "told"]]
+    assert recall("part", parts, find) == recall("part", parts, find) == expected
+    assert sorted(asked, key=str) == sorted(parts, key=str)
+
+
+def test_a_second_file_decides_a_part_as_well(tmp_path: Path) -> None:
+    """Also one that was changed to another time in the past, and to the same size."""
+    file, other = _write(tmp_path / "a.txt", "a"), _write(tmp_path / "b.txt", "b", OLD - 5)
+    part = Part(file, "x", "1", (), other)
+    assert recall("part", [part], lambda part: other.read_text()) == ["b"]
+    _write(other, "c", OLD - 3)
+    assert recall("part", [part], lambda part: other.read_text()) == ["c"]
+    assert recall("part", [part], lambda part: "not asked") == ["c"]
+    _write(file, "z", OLD + 1)
+    assert recall("part", [part], lambda part: "asked") == ["asked"]

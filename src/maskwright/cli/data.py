@@ -9,7 +9,8 @@ import typer
 
 from maskwright.cli.answer import Answer, table
 from maskwright.cli.options import Data, SkipBroken
-from maskwright.cli.terminal import duration, terminal
+from maskwright.cli.terminal import terminal
+from maskwright.progress import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,12 +27,21 @@ def show(
     out: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Where the sheet goes; data.png without it.")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the dataset.yaml that is proposed for a folder without one."
+        ),
+    ] = None,
     skip_broken: SkipBroken = False,
 ) -> Answer:
     """What is in a data set: classes, counts, sizes, shares of the pixels, and a sheet of pictures.
 
-    With --augmented the sheet shows training batches as the network would see them.
+    Of a folder without dataset.yaml it says how it is read and why, and exits with 1 where it is not read before the
+    proposed dataset.yaml is saved. With --augmented the sheet shows training batches as the network would see them.
     """
+    if save is not None or (augmented is None and not skip_broken and _is_bare(data)):
+        return _recognised(data, save, out or Path("data.png"))
     from maskwright.data.dataset import open_dataset
     from maskwright.draw import png
     from maskwright.files import write_bytes
@@ -52,6 +62,58 @@ def show(
     facts = describe(dataset)
     write_bytes(sheet, png(contact_sheet(dataset)))
     return Answer(asdict(facts) | {"sheet": sheet}, _text(facts, sheet))
+
+
+def _is_bare(data: str) -> bool:
+    return Path(data).is_dir() and not (Path(data) / "dataset.yaml").is_file()
+
+
+def _recognised(data: str, save: Path | None, sheet: Path) -> Answer:
+    """A bare folder: the proposal and its reasons, then what is in it where it can be read."""
+    from rich.console import Group
+
+    from maskwright.api import contact_sheet
+    from maskwright.data.dataset import open_dataset
+    from maskwright.data.facts import describe
+    from maskwright.data.recognise import propose
+    from maskwright.draw import png
+    from maskwright.errors import ConfigError, UserError
+    from maskwright.files import write_bytes, write_text
+
+    if save is not None and save.exists():
+        raise ConfigError(f"{save} is there already", "name another file; nothing is written over")
+    if not _is_bare(data):
+        raise ConfigError(f"{data} is no folder without dataset.yaml", "--save is for the proposal of one")
+    progress = terminal()
+    found = propose(Path(data), progress)
+    if save is not None:
+        write_text(save, found.to_yaml(save))
+    document = {
+        "proposal": found.keys,
+        "reasons": found.reasons,
+        "pairs": found.pairs,
+        "left_over": found.left_over,
+        "problem": found.problem,
+        "saved": save,
+    }
+    lines = [*found.reasons, *(f"Left over: {line}" for line in found.left_over)]
+    try:
+        dataset = found.dataset if save is not None else open_dataset(data, progress=progress)
+        problem = found.problem
+    except UserError as error:
+        dataset, problem = None, str(error)
+    if dataset is None:
+        advice = f"maskwright data show {data} --save {Path(data) / 'dataset.yaml'}"
+        proposed = found.to_yaml(Path(data) / "dataset.yaml") if found.dataset is not None else ""
+        lines += [
+            f"Not read as it stands: {problem}",
+            *([f"Proposed, save it with {advice}:", proposed] if proposed else []),
+        ]
+        return Answer(document | {"problem": problem}, Group(*lines), code=1)
+    facts = describe(dataset)
+    write_bytes(sheet, png(contact_sheet(dataset)))
+    told = Group(*lines, f"As dataset.yaml: {save or '--save FILE writes it'}", _text(facts, sheet))
+    return Answer(document | asdict(facts) | {"sheet": sheet}, told)
 
 
 def _text(facts: Facts, sheet: Path) -> RenderableType:
@@ -78,6 +140,22 @@ def _text(facts: Facts, sheet: Path) -> RenderableType:
         *(f"Note: {advice}" for advice in facts.advice),
         f"Pictures with their masks: {sheet}",
     )
+
+
+def convert(
+    data: Data,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="folder, coco, voc or npz.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.")],
+    skip_broken: SkipBroken = False,
+) -> Answer:
+    """Write a data set in another layout, with a dataset.yaml that keeps its ids, splits, groups and classes."""
+    from maskwright.data.convert import convert as write
+    from maskwright.data.dataset import open_dataset
+
+    progress = terminal()
+    done = write(open_dataset(data, skip_broken=skip_broken, progress=progress), to, out, progress)
+    lost = "".join(f"\nNot kept: {line}" for line in done.lost)
+    return Answer(asdict(done), f"{done.pictures} pictures as {done.form} in {done.folder}{lost}")
 
 
 def prepare(

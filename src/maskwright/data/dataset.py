@@ -16,20 +16,40 @@ from numpy.typing import NDArray
 from maskwright.config import suggest
 from maskwright.data.classes import ClassMap, Colour, class_map
 from maskwright.data.fingerprint import content_hashes, digest, recall
-from maskwright.data.image_io import (
-    as_picture,
-    dense_size,
-    image_size,
-    read_dense,
-    read_image,
-    read_mask,
-    to_channels,
+from maskwright.data.image_io import dense_size, read_dense
+from maskwright.data.part import Part
+from maskwright.data.places import (
+    array_of,
+    files_of,
+    headers,
+    inside,
+    picture_size,
+    read_picture,
+    read_raw,
+    row_digests,
+    size_error,
+    where,
 )
-from maskwright.data.places import file_of, headers, read_raw, read_row, size_error, where
-from maskwright.data.sources import camvid, folder, npz, oxford_pet
+from maskwright.data.sources import (
+    camvid,
+    coco,
+    cvat,
+    dicom,
+    folder,
+    geotiff,
+    label_studio,
+    labelme,
+    nifti,
+    npz,
+    oxford_pet,
+    tiff_stack,
+    voc,
+    yolo,
+)
 from maskwright.data.sources.common import (
     DataConfig,
     Frame,
+    Place,
     Source,
     ValidationConfig,
     few,
@@ -44,6 +64,7 @@ from maskwright.data.truths import (
     count_pixels,
     foreground,
     with_classes,
+    with_table,
 )
 from maskwright.errors import ConfigError, DataError
 from maskwright.progress import SILENT, Progress
@@ -51,8 +72,25 @@ from maskwright.progress import SILENT, Progress
 if TYPE_CHECKING:
     from maskwright.tensors import Field, Mask, Picture
 
-FORMATS: dict[str, Source] = {"oxford-pet": oxford_pet, "camvid": camvid, "npz": npz, "folder": folder}
+FORMATS: dict[str, Source] = {
+    "oxford-pet": oxford_pet,
+    "camvid": camvid,
+    "cvat": cvat,
+    "voc": voc,
+    "coco": coco,
+    "yolo": yolo,
+    "labelme": labelme,
+    "label-studio": label_studio,
+    "nifti": nifti,
+    "dicom": dicom,
+    "npz": npz,
+    "geotiff": geotiff,
+    "tiff-stack": tiff_stack,
+    "folder": folder,
+}
 """In the order in which a bare folder is tried."""
+
+_DRAWN = ("coco", "yolo", "labelme", "label-studio")
 
 _COLOURS: dict[tuple[str, ...], tuple[Colour, ...]] = {camvid.CLASSES: camvid.COLOURS}
 """Names of classes -> the colours that their authors gave them."""
@@ -63,8 +101,8 @@ class Item:
     """One picture and its truth."""
 
     id: str
-    image: Path | Frame
-    mask: Path | Frame | None
+    image: Place
+    mask: Place | None
     split: str
     """train, validation, test or unlabelled (no mask)."""
     group: str
@@ -100,9 +138,7 @@ class Dataset:
 
     def image(self, item: Item, channels: int) -> Picture:
         """HWC uint8, upright, with 1, 3 or 4 channels. Raises DataError."""
-        if isinstance(item.image, Path):
-            return read_image(item.image, channels)
-        return to_channels(as_picture(read_row(item.image)), channels)
+        return read_picture(item.image, channels)
 
     def mask(self, item: Item) -> Mask:
         """HW uint8 class ids, IGNORE where nothing is known. Raises DataError: no mask, size, unlisted values."""
@@ -126,10 +162,7 @@ class Dataset:
 
     def size(self, item: Item) -> tuple[int, int]:
         """(height, width) of the picture, upright, without decoding it."""
-        if isinstance(item.image, Path):
-            return image_size(item.image)
-        height, width = read_row(item.image).shape[:2]
-        return height, width
+        return picture_size(item.image)
 
     def channels(self) -> int:
         """1 where all training pictures (or, without any, all pictures) are grey, otherwise 3."""
@@ -148,21 +181,14 @@ class Dataset:
 
         The place of the files does not matter. Raises DataError for a file that cannot be read.
         """
-        files = list(
-            dict.fromkeys(
-                file_of(place)
-                for item in self.items
-                for place in (item.image, item.mask, *item.targets)
-                if place
-            )
-        )
+        places = [place for item in self.items for place in (item.image, item.mask, *item.targets) if place]
+        files = list(dict.fromkeys(file for place in places for file in files_of(place)))
         hash_of = dict(zip(files, content_hashes(files), strict=True))
 
-        def content(place: Path | Frame | None) -> list[object]:
+        def content(place: Place | None) -> list[object]:
             if place is None:
                 return []
-            inside = [place.member, place.row, place.plane] if isinstance(place, Frame) else []
-            return [hash_of[file_of(place)], *inside]
+            return [*(hash_of[file] for file in files_of(place)), *inside(place)]
 
         meaning = sorted((str(key), name) for key, name in self.classes.to_values().items())
         head = json.dumps([self.classes.names, meaning, *self.targets])
@@ -173,6 +199,31 @@ class Dataset:
             for item in self.items
         )
         return digest([head, *rows])
+
+    def digests(self) -> dict[str, tuple[str, ...]]:
+        """Item id -> (split, picture, mask, each of `targets`): 16 hex digits of their content, "" where there is none.
+
+        What the fingerprint says of all, one by one, so that a change can be named. Inside an .npz the digits are of
+        the picture's own pixels; of a part of another file (a page, an outline), of that file and the place in it.
+        Raises DataError for a file that cannot be read.
+        """
+        rows = [(item.image, item.mask, *item.targets) for item in self.items]
+        places = [place for row in rows for place in row if place is not None]
+        files = list(dict.fromkeys(file for place in places for file in files_of(place)))
+        sha_of = dict(zip(files, content_hashes(files), strict=True))
+        frames = {array_of(place) for place in places if isinstance(place, Frame)}
+        arrays = {array: row_digests(*array) for array in frames}
+
+        def content(place: Place | None) -> str:
+            if isinstance(place, Frame):
+                return arrays[array_of(place)][place.row]
+            if isinstance(place, Path):
+                return sha_of[place][:16]
+            if place is None:
+                return ""
+            return digest([json.dumps([*(sha_of[file] for file in files_of(place)), *inside(place)])])
+
+        return {item.id: (item.split, *map(content, row)) for item, row in zip(self.items, rows, strict=True)}
 
     def to_yaml(self) -> str:
         """The resolved dataset.yaml with its fingerprint."""
@@ -195,7 +246,7 @@ class Dataset:
         Stratified by foreground share, groups kept whole. Raises DataError with fewer groups than folds.
         """
         return tuple(
-            _build(
+            build_dataset(
                 {**self.source, "validation": {"folds": count, "fold": fold, "seed": seed}}, self.root, SILENT
             )
             for fold in range(count)
@@ -210,7 +261,7 @@ def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progr
     DataError: unknown keys and layouts, images without masks, sizes that differ, values outside the classes.
     """
     values, root = _locate(data)
-    dataset = _build(values, root, progress)
+    dataset = build_dataset(values, root, progress)
     if not skip_broken:
         return dataset
     broken = {path for path, _ in find_broken(dataset, progress)}
@@ -221,10 +272,10 @@ def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progr
     return replace(dataset.without(ids), advice=(*dataset.advice, said))
 
 
-def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Path, str]]:
+def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Path | Part, str]]:
     """Every image, mask and target that cannot be decoded to its last pixel, and why; sound files are remembered."""
     places = [place for item in dataset.items for place in (item.image, item.mask)]
-    paths = list(dict.fromkeys(place for place in places if isinstance(place, Path)))
+    paths = list(dict.fromkeys(place for place in places if isinstance(place, Path | Part)))
     facts = recall("decodes/1", paths, _decode, what="Checking", progress=progress)
     targets = [place for item in dataset.items for place in item.targets if place is not None]
     facts += recall("decodes as target/1", targets, _decode_dense, what="Checking targets", progress=progress)
@@ -235,8 +286,8 @@ def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Pat
     ]
 
 
-def _decode(path: Path) -> bool:
-    read_mask(path)
+def _decode(place: Path | Part) -> bool:
+    read_raw(place, coloured=False)
     return True
 
 
@@ -257,7 +308,7 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
         return {"path": str(path.resolve())}, path.resolve()
     if not path.exists():
         raise DataError(
-            f"{path} is not there", "give a folder, a dataset.yaml, an .npz, or synthetic:terrain"
+            f"{path} is not there", "give a folder, a dataset.yaml, an .npz, a .json, or synthetic:terrain"
         )
     if path.suffix == ".npz":
         return {
@@ -265,9 +316,11 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
             "format": "npz",
             "images": path.name,
         }, path.resolve().parent
+    if path.suffix == ".json":
+        return _of_json(path.resolve())
     if path.suffix not in (".yaml", ".yml"):
         raise DataError(
-            f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, or synthetic:terrain"
+            f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, a .json, or synthetic:terrain"
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -277,6 +330,9 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
         ) from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} is no mapping of keys to values", "write lines such as classes: [a, b]")
+    if "format" not in values and yolo.is_yolo(values):
+        root = path.resolve().parent
+        return {"path": str(root), "format": "yolo", "masks": path.name}, root
     named = str(values.get("path", "."))
     if named.startswith("synthetic:"):
         kept = {
@@ -290,6 +346,19 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
     return {**values, "path": str(root)}, root
 
 
+def _of_json(path: Path) -> tuple[Mapping[str, object], Path]:
+    """The annotations of COCO or Label Studio; those in a folder `annotations` are about what lies beside it."""
+    if label_studio.is_export(path):
+        return {"path": str(path.parent), "format": "label-studio", "masks": path.name}, path.parent
+    if coco.is_coco(path):
+        root = path.parent.parent if path.parent.name == "annotations" else path.parent
+        return {"path": str(root), "format": "coco", "masks": path.relative_to(root).as_posix()}, root
+    hint = (
+        "give the folder" if labelme.is_labelme(path) else "give a .json of COCO or Label Studio, or a folder"
+    )
+    raise DataError(f"{path} is no data set", hint)
+
+
 def _synthetic(text: str) -> tuple[Mapping[str, object], Path]:
     from maskwright.data.synthetic import materialise  # it draws thousands of pictures: only when asked for
 
@@ -297,15 +366,17 @@ def _synthetic(text: str) -> tuple[Mapping[str, object], Path]:
     return {**values, "path": text}, root
 
 
-def _build(values: Mapping[str, object], root: Path, progress: Progress) -> Dataset:
+def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) -> Dataset:
+    """The data set that the keys of a dataset.yaml describe. Raises ConfigError and DataError as `open_dataset`."""
     told = f"dataset.yaml of {root.name}"
     config = parse_config(values, told)
     if "format" not in values and config.images is None:
         config = config.model_copy(update={"format": _recognised(root)})
     if config.format not in FORMATS:
         raise ConfigError(f"{told} names the format {config.format!r}", suggest(config.format, list(FORMATS)))
+    _check_keys(config, told)
     source = FORMATS[config.format]
-    config = source.complete(root, config)
+    config = source.complete(root, with_table(root, config))
     pairs = source.read(root, config)
     excluded = set(config.exclude)
     used = [pair for pair in pairs if pair.id not in excluded]
@@ -342,10 +413,34 @@ def _build(values: Mapping[str, object], root: Path, progress: Progress) -> Data
     return replace(dataset, advice=_advice(dataset, config, {pair.id for pair in pairs}))
 
 
+_OWN_KEYS = {
+    "bands": ("geotiff",),
+    "tile": ("geotiff",),
+    "window": ("geotiff", "tiff-stack", "nifti", "dicom"),
+}
+
+
+def _check_keys(config: DataConfig, told: str) -> None:
+    """Raises ConfigError for a key that the format would not listen to."""
+    for key, formats in _OWN_KEYS.items():
+        if getattr(config, key) is not None and config.format not in formats:
+            raise ConfigError(
+                f"{told} gives {key} for the format {config.format}", f"{key} is for {', '.join(formats)}"
+            )
+
+
 def _recognised(root: Path) -> str:
     if not any(root.iterdir()):
         raise DataError(f"{root} is empty", "give the folder that holds images and masks")
-    return next((name for name, source in FORMATS.items() if source.recognise(root)), "folder")
+    return recognised(root) or "folder"
+
+
+def recognised(root: Path) -> str | None:
+    """The format of a bare folder: the first that recognises it; files of masks before shapes to be drawn."""
+    for name, source in FORMATS.items():
+        if source.recognise(root) and not (name in _DRAWN and folder.holds_pairs(root)):
+            return name
+    return None
 
 
 def _name(config: DataConfig, root: Path) -> str:
@@ -385,12 +480,29 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
         torn = straddling([item.group for item in labelled], [item.split for item in labelled])
         for group, splits in list(torn.items())[:3]:
             said.append(f"group {group} lies in {' and '.join(splits)}: scores there flatter")
+    if astray := _leading_out(dataset):
+        said.append(f"{len(astray)} files lie outside {dataset.root}, behind links: {few(astray)}")
     unknown = [name for name in config.exclude if name not in ids]
     if unknown:
         said.append(f"exclude names {few(unknown)}, which the data do not hold")
     if config.fingerprint is not None and config.fingerprint != dataset.fingerprint():
         said.append(f"the data have changed since the fingerprint {config.fingerprint} was taken")
     return tuple(said)
+
+
+def _leading_out(dataset: Dataset) -> list[str]:
+    """Files that a link, of theirs or of a folder, takes out of the root: a stranger's archive may show one's own."""
+    root = dataset.root.resolve()
+    places = [place for item in dataset.items for place in (item.image, item.mask, *item.targets) if place]
+    files = dict.fromkeys(file for place in places for file in files_of(place))
+    outside = {
+        folder for folder in {file.parent for file in files} if not folder.resolve().is_relative_to(root)
+    }
+    return [
+        f"{file} -> {file.resolve()}"
+        for file in files
+        if file.parent in outside or (file.is_symlink() and not file.resolve().is_relative_to(root))
+    ]
 
 
 def _check_targets(dataset: Dataset, templates: Mapping[str, str], progress: Progress) -> None:

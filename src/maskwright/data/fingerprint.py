@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+from maskwright.data.part import Part
 from maskwright.errors import DataError
 from maskwright.files import cache_folder
 from maskwright.progress import SILENT, Progress
@@ -30,16 +31,18 @@ RACY_SECONDS = 2.0
 _QUESTION = 500
 """Paths in one query; SQLite allows 999 parameters everywhere."""
 
+Place = TypeVar("Place", bound=Path | Part)
+
 
 def recall(
     kind: str,
-    paths: Sequence[Path],
-    find_out: Callable[[Path], object],
+    paths: Sequence[Place],
+    find_out: Callable[[Place], object],
     *,
     what: str = "Reading",
     progress: Progress = SILENT,
 ) -> list[object | DataError]:
-    """One JSON-able fact per path, in order: from the cache, or found out by `find_out` in threads.
+    """One JSON-able fact per path (or part of a file), in order: from the cache, or found out by `find_out` in threads.
 
     `kind` names the fact and its version. A DataError of `find_out` takes the fact's place and is not
     remembered, so that a mended file is looked at again.
@@ -49,13 +52,13 @@ def recall(
     known = _read(kind, unique, stamps)
     missing = [path for path in unique if path not in known]
 
-    def attempt(path: Path) -> object:
+    def attempt(path: Place) -> object:
         try:
             return find_out(path)
         except DataError as error:
             return error
 
-    fresh: dict[Path, object] = {}
+    fresh: dict[Place, object] = {}
     if missing:
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
@@ -97,12 +100,27 @@ def _hash_file(path: Path) -> str:
         ) from error
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(place: Path | Part) -> Stamp | None:
+    """Of two files: the size of both, and the later of the times."""
     try:
-        state = path.stat()
+        states = [path.stat() for path in (place.files if isinstance(place, Part) else (place,))]
     except OSError:
         return None
-    return state.st_size, state.st_mtime_ns
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def _text(place: Path | Part) -> str:
+    """What a fact is remembered under. A second file enters with its time: the stamp shows only the later one."""
+    if isinstance(place, Path):
+        return printable(os.path.abspath(place))
+    beside = place.beside and [os.path.abspath(place.beside), _stamp(place.beside)]
+    inside = digest([json.dumps([place.form, place.key, place.told, beside])])
+    return f"{printable(os.path.abspath(place.file))}\0{inside}"
+
+
+def printable(name: str) -> str:
+    """A name whose bytes are no UTF-8, with those bytes written out: neither SQLite nor a terminal takes it raw."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _connect() -> sqlite3.Connection:
@@ -114,9 +132,9 @@ def _connect() -> sqlite3.Connection:
     return connection
 
 
-def _read(kind: str, paths: Sequence[Path], stamps: dict[Path, Stamp | None]) -> dict[Path, object]:
-    by_text = {os.path.abspath(path): path for path in paths}
-    texts, known = list(by_text), dict[Path, object]()
+def _read(kind: str, paths: Sequence[Place], stamps: dict[Place, Stamp | None]) -> dict[Place, object]:
+    by_text = {_text(path): path for path in paths}
+    texts, known = list(by_text), dict[Place, object]()
     try:
         with closing(_connect()) as connection:
             for start in range(0, len(texts), _QUESTION):
@@ -137,12 +155,12 @@ def _read(kind: str, paths: Sequence[Path], stamps: dict[Path, Stamp | None]) ->
     return known
 
 
-def _write(kind: str, facts: dict[Path, object], stamps: dict[Path, Stamp | None]) -> None:
+def _write(kind: str, facts: dict[Place, object], stamps: dict[Place, Stamp | None]) -> None:
     settled = time.time_ns() - int(RACY_SECONDS * 1e9)
     rows = []
     for path, fact in facts.items():
         stamp = stamps[path]
         if stamp is not None and stamp[1] < settled and not isinstance(fact, DataError):
-            rows.append((kind, os.path.abspath(path), *stamp, json.dumps(fact)))
+            rows.append((kind, _text(path), *stamp, json.dumps(fact)))
     with suppress(sqlite3.Error), closing(_connect()) as connection, connection:
         connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from maskwright.errors import RunError
+from maskwright.errors import DataError, RunError
 from maskwright.files import sync_folder
 
 STALE = 3600.0
@@ -45,6 +45,16 @@ def build_folder(target: Path, fill: Callable[[Path], object]) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_room(folder: Path, size: int, what: str) -> None:
+    """Raises DataError where `size` bytes do not fit on the disk: a small archive may claim to hold anything."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataError(
+            f"{what} claims {size / 2**30:.0f} GiB, and {folder} has {free / 2**30:.0f} GiB left",
+            "free some space, or let MASKWRIGHT_CACHE name another folder",
+        )
 
 
 def _sweep(parent: Path) -> None:

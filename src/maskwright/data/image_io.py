@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from maskwright.data.arrays import LARGEST, is_array, mapped, mask_of, picture_of
 from maskwright.data.classes import IGNORE, ClassMap, Raw
 from maskwright.errors import DataError
 from maskwright.files import write_atomic
 
 if TYPE_CHECKING:
     from maskwright.tensors import Field, Mask, Picture
-
-LARGEST = 200_000_000
-"""Pixels. A larger picture is refused before it is decoded: a few kilobytes can claim to be terabytes."""
 
 # Pillow would warn from 89 and refuse from 179 megapixels on; above LARGEST we refuse ourselves.
 if Image.MAX_IMAGE_PIXELS is not None:
@@ -34,6 +32,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _SIXTEEN = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_TARGET = "a target is H x W of whole numbers or floats"
 _IGNORE_COLOUR = (224, 224, 192)
 """As Pascal VOC paints its void."""
 
@@ -117,6 +116,8 @@ def read_image(path: Path, channels: int) -> Picture:
 
     Raises DataError: missing, no image, truncated, floating point, or larger than LARGEST.
     """
+    if is_array(path):
+        return to_channels(as_picture(np.array(picture_of(path))), channels)
     with _opened(path) as image:
         _upright(image)
         if image.mode == "F":
@@ -142,8 +143,11 @@ def read_image(path: Path, channels: int) -> Picture:
 def read_mask(path: Path, *, colours: bool = False) -> Raw:
     """The raw values, upright: HW whole numbers (palette indices; 1 bit as 0 and 1), or HW3 uint8 colours.
 
-    `colours` resolves a palette into its colours. Alpha is dropped. Raises DataError as `read_image` does.
+    `colours` resolves a palette into its colours. Alpha is dropped. Arrays (.npy) hold labels or are one-hot
+    (`arrays.mask_of`). Raises DataError as `read_image` does.
     """
+    if is_array(path):
+        return mask_of(path)
     with _opened(path) as image:
         _upright(image)
         if image.mode == "1":
@@ -171,8 +175,8 @@ def read_dense(path: Path) -> Field:
     means that nothing is known, as depth cameras write it; among floating-point ones NaN and infinity do, and 0 is a
     value. Raises DataError: missing, truncated, more than one channel, a palette, pickled objects, larger than LARGEST.
     """
-    if path.suffix.lower() == ".npy":
-        numbers = np.array(_mapped(path))
+    if is_array(path):
+        numbers = np.array(mapped(path, _TARGET, (2,)))
     else:
         with _opened(path) as image:
             _upright(image)
@@ -193,35 +197,17 @@ def read_dense(path: Path) -> Field:
 
 def dense_size(path: Path) -> tuple[int, int]:
     """(height, width) of a dense target, upright, without reading its numbers. Raises DataError."""
-    if path.suffix.lower() != ".npy":
+    if not is_array(path):
         return image_size(path)
-    height, width = _mapped(path).shape
+    height, width = mapped(path, _TARGET, (2,)).shape
     return height, width
-
-
-def _mapped(path: Path) -> NDArray[np.generic]:
-    """HW numbers of a .npy file, which is not read before it is used: its header may claim anything."""
-    try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is not there", "check the path") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {_one_line(error)}", "check that it is readable") from error
-    except (ValueError, EOFError, SyntaxError) as error:
-        raise DataError(
-            f"{path} holds Python objects, is cut short or is no array",
-            "save plain numbers again: pickles are never read",
-        ) from error
-    if array.ndim != 2 or array.dtype.kind not in "iuf" or not 0 < array.size <= LARGEST:
-        raise DataError(
-            f"{path} holds {array.dtype} of shape {array.shape}",
-            "a target is H x W of whole numbers or floats",
-        )
-    return array
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) after EXIF, without decoding the pixels."""
+    if is_array(path):
+        height, width = mapped(path, "a picture is H x W or H x W x C of uint8").shape[:2]
+        return height, width
     with _opened(path) as image:
         turned = (
             image.format != "TIFF" and _orientation(image, path) in _SIDEWAYS
@@ -253,11 +239,20 @@ def _has_late_text(path: Path) -> bool:
 
 def image_channels(path: Path) -> int:
     """1 for a grey file (a palette of greys included), otherwise 3; from the header alone."""
+    if is_array(path):
+        shape = mapped(path, "a picture is H x W or H x W x C of uint8").shape
+        return 3 if len(shape) == 3 and shape[2] > 2 else 1
     with _opened(path) as image:
         if image.mode == "P":
             palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
             return 1 if (palette == palette[:, :1]).all() else 3
         return 1 if image.mode in _GREY else 3
+
+
+def is_coloured(path: Path) -> bool:
+    """Whether the file holds colours, neither grey levels nor palette indices. Raises DataError."""
+    with _opened(path) as image:
+        return image.mode not in (*_GREY, "P", "PA")
 
 
 def save_mask(path: Path, mask: Mask, classes: ClassMap) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.classes import ClassMap, Raw, codes_of
+from maskwright.data.colour_table import classes_of, read_table
 from maskwright.data.fingerprint import recall
-from maskwright.data.image_io import read_mask
-from maskwright.data.places import headers, read_row, size_error, where
+from maskwright.data.places import array_of, headers, read_raw, read_row, size_error, where
 from maskwright.data.sources import npz
-from maskwright.data.sources.common import DataConfig, Frame, Pair
+from maskwright.data.sources.common import DataConfig, Frame, Pair, check_id, filled
 from maskwright.errors import ConfigError, DataError
 from maskwright.progress import Progress
 
@@ -45,12 +45,14 @@ def coloured_values(config: DataConfig) -> bool:
 def all_facts(pairs: Sequence[Pair], coloured: bool, progress: Progress) -> dict[str, MaskFacts | None]:
     """By id; None where there is no mask or a broken one."""
     found: dict[str, MaskFacts | None] = {pair.id: None for pair in pairs}
-    files = [(pair.id, pair.mask) for pair in pairs if isinstance(pair.mask, Path)]
+    files = [
+        (pair.id, pair.mask) for pair in pairs if pair.mask is not None and not isinstance(pair.mask, Frame)
+    ]
     kind = "mask in colours/1" if coloured else "mask/1"
     facts = recall(
         kind,
         [path for _, path in files],
-        lambda path: _histogram(read_mask(path, colours=coloured), coloured),
+        lambda place: _histogram(read_raw(place, coloured), coloured),
         what="Reading masks",
         progress=progress,
     )
@@ -59,14 +61,10 @@ def all_facts(pairs: Sequence[Pair], coloured: bool, progress: Progress) -> dict
             found[name] = MaskFacts(*cast(tuple[int, int, bool, list[int], list[int]], fact))
 
     frames = {pair.id: pair.mask for pair in pairs if isinstance(pair.mask, Frame)}
-    arrays = {key: _array_facts(*key) for key in {_array(frame) for frame in frames.values()}}
+    arrays = {key: _array_facts(*key) for key in {array_of(frame) for frame in frames.values()}}
     for name, frame in frames.items():
-        found[name] = arrays[_array(frame)][frame.row]
+        found[name] = arrays[array_of(frame)][frame.row]
     return found
-
-
-def _array(frame: Frame) -> tuple[Path, str, int | None]:
-    return frame.file, frame.member, frame.plane
 
 
 def _array_facts(file: Path, member: str, plane: int | None) -> list[MaskFacts]:
@@ -93,6 +91,16 @@ def _histogram(raw: Raw, coloured: bool) -> list[object]:
     commonest = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CODES])
     height, width = codes.shape
     return [height, width, colours, values[commonest].tolist(), counts[commonest].tolist()]
+
+
+def with_table(root: Path, config: DataConfig) -> DataConfig:
+    """Classes and values, where dataset.yaml does not say them, from its table of colours."""
+    if config.values_file is None:
+        return config
+    if config.values is not None:
+        raise ConfigError("dataset.yaml gives values and values_file", "keep one of the two")
+    names, values = classes_of(read_table(root / check_id(config.values_file, "values_file")))
+    return filled(config, classes=names, values=values).model_copy(update={"values_file": None})
 
 
 def with_classes(config: DataConfig, facts: Sequence[MaskFacts | None], pairs: Sequence[Pair]) -> DataConfig:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskwright.config import suggest
+from maskwright.data.part import Part
 from maskwright.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test", "unlabelled")
@@ -63,6 +64,15 @@ class DataConfig(_Keys):
     """Dense targets: name -> template with {id} and, as images has it, {split}, of grey images or .npy arrays."""
     classes: tuple[str, ...] | None = None
     values: Mapping[int | str, str] | None = None
+    """Raw value, "#rrggbb" or, where the format has names, label -> class or `ignore`; `values_file` otherwise."""
+    values_file: str | None = None
+    """Table of names and colours (`label:r,g,b::`, `name,r,g,b` or `r g b name`) that gives classes and values."""
+    bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """geotiff: the bands that are channels, from 1; the first three, or the first, without it."""
+    tile: Annotated[int, Field(ge=16)] | None = None
+    """geotiff: rasters are cut into tiles of about so many pixels a side; larger ones always are."""
+    window: tuple[float, float] | None = None
+    """Numbers that are black and white (geotiff, tiff-stack, nifti, dicom); what lies outside is cut off."""
     splits: Mapping[str, str | tuple[str, ...]] | None = None
     """Split -> file with a list of ids, ids, or (where images has {split}) a folder; npz: an .npz file."""
     validation: ValidationConfig | None = None
@@ -83,14 +93,18 @@ class Frame:
     plane: int | None = None
 
 
+Place: TypeAlias = Path | Frame | Part
+"""Where a picture or a mask lies: a file, a row of an array, or a part of a file that a reader knows."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """What a layout lists. `origin` is the split's name as the layout has it (`trainval`, `val`)."""
 
     id: str
     origin: str
-    image: Path | Frame
-    mask: Path | Frame | None
+    image: Place
+    mask: Place | None
     targets: tuple[Path | None, ...] = ()
     """In the order of `DataConfig.targets`."""
 

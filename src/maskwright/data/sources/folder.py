@@ -9,7 +9,11 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from maskwright.data.image_io import ENDINGS
+from maskwright.data.arrays import ENDING as ARRAY
+from maskwright.data.colour_table import NAMES as TABLES
+from maskwright.data.colour_table import classes_of, read_table
+from maskwright.data.fingerprint import printable
+from maskwright.data.image_io import ENDINGS, is_coloured
 from maskwright.data.sources.common import (
     SPLIT_FOLDERS,
     DataConfig,
@@ -43,6 +47,16 @@ def recognise(root: Path) -> bool:
     return _layout(root) is not None
 
 
+def holds_pairs(root: Path) -> bool:
+    """Whether there are files of masks for some of the pictures."""
+    found = _layout(root)
+    if found is None:
+        return False
+    splits = _split_folders(root / found[0].partition("{split}")[0]) if "{split}" in found[0] else [""]
+    sides = ([listing(root, template.replace("{split}", name)) for name in splits] for template in found)
+    return any(shown.keys() & labels.keys() for shown, labels in zip(*sides, strict=True))
+
+
 def complete(root: Path, config: DataConfig) -> DataConfig:
     """Templates, splits and the validation draw, found in the folder.
 
@@ -60,14 +74,30 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
                 f"{'|'.join(MASK_FOLDERS)} (with train, val, test or without), NAME beside NAME_masks, and "
                 f"files beside files with {', '.join(SUFFIXES[1:4])}; "
                 f"found {few(sorted(entry.name for entry in root.iterdir()))}",
-                'write dataset.yaml with images: "FOLDER/{id}.jpg" and masks: "FOLDER/{id}.png"',
+                f'write dataset.yaml with images: "FOLDER/{{id}}.jpg" and masks: "FOLDER/{{id}}.png"; '
+                f"`maskwright data show {root}` proposes one where it can",
             )
         config = config.model_copy(update={"images": found[0], "masks": found[1]})
-    assert config.images is not None
     for key, template in (("images", config.images), ("masks", config.masks)):
         if template is None or "{id}" not in template:
             raise ConfigError(f"{key}: {template} has no {{id}}", f'write {key}: "folder/{{id}}.png"')
-    return filled(config, splits=_splits(root, config.images))
+    assert config.images is not None
+    assert config.masks is not None
+    config = filled(config, splits=_splits(root, config.images))
+    if config.classes is None and config.values is None and (table := _table(root, str(config.masks))):
+        names, values = classes_of(read_table(table))
+        config = config.model_copy(update={"classes": names, "values": values})
+    return config
+
+
+def _table(root: Path, masks: str) -> Path | None:
+    """The table of colours at the root, where there is one and the masks are painted in colours."""
+    table = next((root / name for name in TABLES if (root / name).is_file()), None)
+    if table is None:
+        return None
+    above = root / masks.partition("{")[0].rpartition("/")[0]
+    first = next((path for path in sorted(above.rglob("*")) if path.suffix.lower() in ENDINGS), None)
+    return table if first and is_coloured(first) else None
 
 
 def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
@@ -80,7 +110,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     else:
         pairs = _read_part(root, config.images, config.masks, targets, "train")
         if splits:
-            pairs = _by_lists(root, splits, pairs)
+            pairs = by_lists(root, splits, pairs)
     if not pairs:
         raise DataError(
             f"{root} holds no image that fits {config.images}", "check the template and the endings"
@@ -168,10 +198,11 @@ def _fitting(root: Path, template: str) -> Iterator[tuple[str, str]]:
         for file in files:
             match = pattern.fullmatch(f"{place}/{file}" if place else file)
             if match is not None and not file.startswith("."):
-                yield match["id"], os.path.join(folder, file)
+                yield printable(match["id"]), os.path.join(folder, file)
 
 
-def _by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: list[Pair]) -> list[Pair]:
+def by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: list[Pair]) -> list[Pair]:
+    """The pairs that lists name, with their splits. Raises DataError for ids without an image or in two lists."""
     by_id = {pair.id: pair for pair in pairs}
     by_stem = {PurePosixPath(name).name: name for name in by_id}
     chosen: dict[str, Pair] = {}
@@ -271,6 +302,14 @@ def _paired(root: Path, images: str, masks: str, *, apart: bool = True) -> tuple
         for suffix in (SUFFIXES if apart else SUFFIXES[1:])
     }
     best = max(matched, key=lambda suffix: matched[suffix])  # the first of the best
-    if not matched[best] and not apart:
-        return None
-    return f"{images}.*", f"{masks}{best}.*"
+    if matched[best]:
+        return f"{images}.*", f"{masks}{best}.*"
+    arrays = {
+        f"{folder}/{name}"
+        for folder in folders
+        for name, _ in _fitting(root, f"{masks}{ARRAY}".replace("{split}", folder))
+    }
+    for suffix in SUFFIXES:
+        if any(f"{name}{suffix}" in arrays for name in pictures):
+            return f"{images}.*", f"{masks}{suffix}{ARRAY}"
+    return (f"{images}.*", f"{masks}{best}.*") if apart else None

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.fingerprint import content_hashes
+from maskwright.data.folders import check_room
 from maskwright.data.sources.common import DataConfig, Frame, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 from maskwright.files import cache_folder, write_atomic
@@ -222,4 +223,5 @@ def _unpack(file: Path, member: str, target: Path) -> None:
         archive.open(f"{member}.npy") as packed,
         open(target, "wb") as plain,
     ):
+        check_room(target.parent, archive.getinfo(f"{member}.npy").file_size, f"{file}: {member}")
         shutil.copyfileobj(packed, plain, 1 << 20)
