@@ -36,10 +36,11 @@ import numpy as np
 import maskwright as mw
 from maskwright.api import choose_recipe
 from maskwright.cli.terminal import duration, terminal
+from maskwright.compare import over_pictures
 from maskwright.config import parse_overrides
 from maskwright.data.store import prepare
 from maskwright.errors import UserError
-from measured import Interval, has_scores, measured, over_pictures, over_seeds, welch
+from measured import Interval, has_scores, measured, over_seeds, welch
 
 LADDER = (
     "mars/plain",

@@ -13,7 +13,6 @@ from scipy import stats
 import maskwright as mw
 from maskwright.api import choose_recipe
 from maskwright.errors import RunError
-from maskwright.metrics.scores import bootstrap
 from maskwright.progress import SILENT, Progress
 from maskwright.training.checkpoint import has_state
 
@@ -74,13 +73,6 @@ def _trained(
         threads=threads,
         progress=progress,
     )
-
-
-def over_pictures(scores: Sequence[mw.Scores], metric: str) -> Interval:
-    """95 % interval of the mean over the runs, other pictures (or groups) drawn: the same for every run."""
-    means = np.mean([bootstrap(each, metric) for each in scores], axis=0)
-    low, high = np.nanquantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def over_seeds(values: Sequence[float]) -> Interval:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from maskwright.cli.terminal import terminal
-from measured import measured, over_pictures, over_seeds, welch
+from maskwright.compare import over_pictures
+from measured import measured, over_seeds, welch
 
 
 def main() -> None:

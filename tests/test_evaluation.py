@@ -18,6 +18,8 @@ from maskwright.data.dataset import Dataset, Item, open_dataset
 from maskwright.errors import ConfigError, DataError
 from maskwright.evaluation import check_classes, evaluate, nearest
 from maskwright.metrics.contract import DEFAULT, MetricContract
+from maskwright.metrics.masks import pair
+from maskwright.metrics.surface import surface
 from maskwright.tensors import IGNORE, Mask, Picture, Prediction
 
 BINARY = ("background", "pet")
@@ -178,6 +180,38 @@ def test_another_resolution_counts_nearest_pixels_of_both_masks(binary: Dataset)
     assert result.contract.hash != DEFAULT.resolved(2).hash
 
 
+def test_contours_objects_errors_and_facts_of_every_picture(tmp_path: Path) -> None:
+    """Each of them is tested beside its own module: here, that it is asked about the right masks."""
+    dataset = open_dataset(write_data(tmp_path / "data", SIZES, TERRAIN))
+    for small in (None, (9, 7)):
+        contract = MetricContract(resolution=small or "native", drop_truth=(2,)).resolved(3)
+        result = evaluate(Bands(), dataset, contract=contract)
+        tallies, objects = result.tallies, list(result.objects)
+        for image, name in enumerate(SIZES):
+            picture, truth = files_of(dataset, name)
+            said = np.minimum(picture // 85, 2)
+            size = small or SIZES[name]
+            masks = pair(nearest(truth, size), nearest(said, size), contract)
+            counts, distance = surface(masks, 3, contract)
+            assert tallies.surface_NK5 is not None
+            assert np.array_equal(tallies.surface_NK5[image], counts)
+            assert tallies.distance_NK2 is not None
+            assert np.array_equal(tallies.distance_NK2[image], distance, equal_nan=True)
+            assert tallies.facts_NF is not None
+            assert tallies.facts_NF[image, :3] == pytest.approx([*SIZES[name], picture.mean() / 255])
+            mine = [entry for entry in objects if entry.id == name]
+            known = masks.known & (masks.truth == 1)
+            assert sum(entry.pixels for entry in mine if entry.class_id == 1) == known.sum()
+            assert tallies.objects_NS5 is not None
+            assert tallies.objects_NS5[image, :, 0].sum() == len(mine)
+            assert tallies.anatomy_NEK4 is not None
+            gone = tallies.counts_NK4[image] - tallies.anatomy_NEK4[image]
+            wrong = masks.known & (masks.truth != masks.predicted)
+            assert gone[..., 2].sum() == wrong.sum()
+        assert {"boundary_iou", "nsd", "hd95", "assd"} <= set(result.metrics)
+        assert [entry.size for entry in result.per_size] == ["small", "medium", "large"]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 17), (64, 100)])
 def test_nearest_takes_the_value_under_the_centre(size: tuple[int, int]) -> None:
     mask = np.random.default_rng(0).integers(0, 200, (31, 17)).astype(np.uint8)
@@ -212,7 +246,7 @@ def test_intervals_resample_the_groups_of_the_data(tmp_path: Path) -> None:
     result = evaluate(Brightness(), dataset)
     assert (result.n_images, result.n_groups) == (12, 3)
     assert result.groups == tuple("aaaabbbbcccc")
-    assert any("only 3 groups" in line for line in result.advice)
+    assert any("3 groups, at least 50 are needed" in line for line in result.advice)
 
 
 def test_progress_is_told(binary: Dataset) -> None:

@@ -11,9 +11,16 @@ import numpy as np
 from maskwright.data.classes import ClassMap
 from maskwright.data.dataset import Dataset, Item
 from maskwright.errors import DataError
+from maskwright.metrics.anatomy import kinds_of, mended
+from maskwright.metrics.calibration import count_confidence, expected_dice
 from maskwright.metrics.contract import DEFAULT, MetricContract
-from maskwright.metrics.counts import confusion, tally
+from maskwright.metrics.counts import Confusion, confusion, tally
+from maskwright.metrics.masks import Pair, pair, regions
+from maskwright.metrics.measures import Tallies
+from maskwright.metrics.objects import ObjectScore, by_size, objects
+from maskwright.metrics.pictures import facts
 from maskwright.metrics.scores import Scores, scores
+from maskwright.metrics.surface import surface
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture, Prediction
 
@@ -60,9 +67,11 @@ def evaluate(
     contract = contract.resolved(len(names))
     items = _labelled(dataset, split)
     scored: list[Item] = []
-    counts: list[np.ndarray] = []
+    tallies: list[Tallies] = []
+    parts: list[ObjectScore] = []
     broken: list[DataError] = []
-    recut = 0
+    confusion_KK = np.zeros((len(names), len(names)), np.int64)
+    recut, temperature = 0, 1.0
     with progress.task(f"Evaluating {split}", len(items)) as done:
         for item in items:
             done(1)
@@ -75,8 +84,12 @@ def evaluate(
                 continue  # it will end in an error: only read on, so that the error names all broken files
             said = predictor(picture)
             prediction = _under(contract, said)
+            temperature = said.temperature
             recut += not np.array_equal(said.mask, prediction.mask)
-            counts.append(tally(_confusion(truth, prediction.mask, item, len(names), contract), contract))
+            counted, found, pixels_KK = judge(item.id, picture, truth, prediction, len(names), contract)
+            tallies.append(counted)
+            parts += found
+            confusion_KK += pixels_KK
             scored.append(item)
             if keep is not None:
                 keep(item, picture, truth, prediction)
@@ -89,14 +102,61 @@ def evaluate(
         advice.append(
             f"the predictor's own masks are cut elsewhere than at the contract's {contract.threshold}"
         )
-    return scores(
-        np.stack(counts),
+    judged = scores(
+        Tallies.join(tallies),
         [item.id for item in scored],
         names,
         contract,
         groups=[item.group for item in scored],
         advice=advice,
+        objects=parts,
     )
+    return replace(judged, temperature=temperature, confusion_KK=confusion_KK)
+
+
+def judge(
+    id: str, picture: Picture, truth: Mask, prediction: Prediction, classes: int, contract: MetricContract
+) -> tuple[Tallies, list[ObjectScore], Confusion]:
+    """All that is counted of one picture, as a row, its objects and its confusion matrix, under a resolved contract.
+
+    Raises DataError, naming `id`, for a prediction of another size and for values that are no class.
+    """
+    seen, said = truth, prediction.mask
+    try:
+        if contract.resolution != "native" and truth.shape == said.shape:
+            seen, said = nearest(truth, contract.resolution), nearest(said, contract.resolution)
+        pixels_KK = confusion(seen, said, classes, contract.ignore)
+    except DataError as error:
+        raise DataError(f"{id}: {error.problem}", error.hint) from error
+    counts_K4 = tally(pixels_KK, contract)
+    masks = pair(seen, said, contract)
+    calibrated_KHW = prediction.calibrated
+    before, after = (
+        _confidence(shares, masks, contract) for shares in (prediction.probabilities, calibrated_KHW)
+    )
+    found = regions(masks, contract.foreground or ())
+    true, invented = objects(masks, found, id)
+    surface_K5, distance_K2 = surface(masks, classes, contract)
+    tallies = Tallies(
+        counts_K4[None],
+        surface_NK5=surface_K5[None],
+        distance_NK2=distance_K2[None],
+        objects_NS5=by_size(true, invented)[None],
+        anatomy_NEK4=mended(masks, kinds_of(masks, found, contract), counts_K4, contract)[None],
+        facts_NF=facts(picture)[None],
+        bins_NB3=after[0][None],
+        bins_before_NB3=before[0][None],
+        brier_N=np.array([after[1]]),
+        quality_N=np.array([expected_dice(calibrated_KHW, prediction.mask, contract.foreground)]),
+    )
+    return tallies, true, pixels_KK
+
+
+def _confidence(shares_KHW: np.ndarray, masks: Pair, contract: MetricContract) -> tuple[np.ndarray, float]:
+    """`count_confidence` where the contract counts."""
+    if contract.resolution != "native":
+        shares_KHW = np.stack([nearest(shares_HW, contract.resolution) for shares_HW in shares_KHW])
+    return count_confidence(shares_KHW, masks.truth, masks.known)
 
 
 def check_classes(model: tuple[str, ...], data: tuple[str, ...]) -> None:
@@ -127,17 +187,6 @@ def _under(contract: MetricContract, prediction: Prediction) -> Prediction:
     if len(prediction.probabilities) != 2:
         return prediction
     return replace(prediction, mask=(prediction.probabilities[1] > contract.threshold).astype(np.uint8))
-
-
-def _confusion(
-    truth: Mask, predicted: Mask, item: Item, classes: int, contract: MetricContract
-) -> np.ndarray:
-    try:
-        if contract.resolution != "native" and truth.shape == predicted.shape:
-            truth, predicted = nearest(truth, contract.resolution), nearest(predicted, contract.resolution)
-        return confusion(truth, predicted, classes, contract.ignore)
-    except DataError as error:
-        raise DataError(f"{item.id}: {error.problem}", error.hint) from error
 
 
 def _labelled(dataset: Dataset, split: str) -> tuple[Item, ...]:

@@ -62,4 +62,20 @@ class Prediction:
 
     mask: Mask
     probabilities: Float[np.ndarray, "K H W"]
-    """float32, sums to 1 over the classes (two classes for a sigmoid network as well)."""
+    """float32, sums to 1 over the classes (two classes for a sigmoid network as well). What the network says, and
+    what the mask was decided from."""
+    temperature: float = 1.0
+    """Above 1 where the network is too sure of itself, as found on validation pictures."""
+
+    @property
+    def calibrated(self) -> Float[np.ndarray, "K H W"]:
+        """What the probabilities are worth: p^(1 / T), brought back to a sum of 1 over the classes.
+
+        Of one look that is softmax(logits / T) (Guo et al. 2017, section 4.2); of several, their average is what is
+        calibrated (Rahaman & Thiery 2021). The order of the classes of a pixel stays, so its likeliest one does.
+        """
+        if self.temperature == 1:
+            return self.probabilities
+        powers_KHW = self.probabilities ** np.float32(1 / self.temperature)
+        calibrated_KHW: np.ndarray = powers_KHW / powers_KHW.sum(axis=0)
+        return calibrated_KHW

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from maskwright.errors import ConfigError
-from maskwright.metrics.contract import DEFAULT, MetricContract, read_contract
+from maskwright.metrics.contract import DEFAULT, MetricContract, contract_names, read_contract
+from maskwright.metrics.counts import tally
+from maskwright.metrics.scores import scores, summary
 
 
 def test_the_hash_is_the_documented_one() -> None:
@@ -98,8 +101,39 @@ def test_a_contract_is_read_from_yaml_and_from_its_own_json(tmp_path: Path) -> N
     assert read_contract(yaml) == expected
     json.write_text(expected.model_dump_json())
     assert read_contract(json) == expected
+    json.write_text('{\n\t"empty": "one",\n\t"resolution": [32, 48], "foreground": [1, 3]}')  # tabs: not YAML
+    assert read_contract(json) == expected
     yaml.write_text("")
     assert read_contract(yaml) == DEFAULT
+
+
+def test_scores_json_lends_its_contract(tmp_path: Path) -> None:
+    tables = np.array([[[5, 1], [1, 3]], [[4, 0], [2, 4]]])
+    strict = MetricContract(empty="one", drop_truth=(0,))
+    scores(tally(tables, strict), ["a", "b"], ["ground", "disc"], strict, resamples=2).save(tmp_path)
+    assert read_contract(tmp_path / "scores.json") == strict.resolved(2)
+    (tmp_path / "scores.json").write_text('{"contract_hash": "0"}')
+    with pytest.raises(ConfigError, match="is not a mapping"):
+        read_contract(tmp_path / "scores.json")
+
+
+def test_contracts_have_names() -> None:
+    assert contract_names() == ["default", "empty-one", "masked"]
+    assert read_contract("default") == DEFAULT
+    assert read_contract("empty-one") == MetricContract(empty="one")
+    assert read_contract("masked") == MetricContract(drop_truth=(0,))
+    for name in ("empty_one", "../contracts/masked", "metrics"):
+        with pytest.raises(ConfigError, match="there is no contract"):
+            read_contract(name)
+    with pytest.raises(ConfigError, match="did you mean empty-one"):
+        read_contract("empty_one")
+
+
+def test_masked_is_what_miou_fg_masked_says_by_default() -> None:
+    tables = np.random.default_rng(0).integers(0, 9, (5, 4, 4))
+    masked = summary(tables, read_contract("masked"))
+    assert masked["miou_fg"] == pytest.approx(summary(tables)["miou_fg_masked"])
+    assert masked["miou_fg"] != pytest.approx(summary(tables)["miou_fg"])
 
 
 @pytest.mark.parametrize(
@@ -120,6 +154,13 @@ def test_a_bad_contract_file_is_one_line(tmp_path: Path, text: str, says: str) -
     assert says in str(caught.value)
     assert "contract.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_bad_json_says_json(tmp_path: Path) -> None:
+    file = tmp_path / "contract.json"
+    file.write_text("empty: one\n")
+    with pytest.raises(ConfigError, match=r"contract\.json is not JSON"):
+        read_contract(file)
 
 
 def test_a_missing_contract_file_is_named(tmp_path: Path) -> None:

@@ -82,8 +82,13 @@ def test_renaming_the_classes_renames_the_rows(seed: int, classes: int) -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(2, 6))
 def test_a_batch_on_torch_counts_the_same_integers(seed: int, batch: int, classes: int) -> None:
     truth, predicted = random_masks(seed, (batch, 5, 7), classes)
-    one_by_one = [confusion(*pair, classes) for pair in zip(truth, predicted, strict=True)]
-    for kind in (torch.uint8, torch.int64):
+    if seed % 2:  # as most data are
+        truth = np.where(truth == IGNORE, 0, truth)
+    one_by_one = [
+        [[int(((t == row) & (p == column)).sum()) for column in range(classes)] for row in range(classes)]
+        for t, p in zip(truth, predicted, strict=True)
+    ]
+    for kind in (torch.uint8, torch.int16, torch.int32, torch.int64):
         together = confusions(
             torch.from_numpy(truth).to(kind), torch.from_numpy(predicted).to(kind), classes, IGNORE
         )
@@ -112,6 +117,20 @@ def test_ignored_pixels_may_hold_any_prediction() -> None:
     assert count(truth, predicted, 2).tolist() == [[0, 0, 0], [1, 0, 0]]
     batch = confusions(torch.from_numpy(truth)[None], torch.from_numpy(predicted)[None], 2)
     assert batch.tolist() == [[[0, 0], [0, 1]]]
+    for odd in (-1, 300, 10**12):
+        assert count(truth.astype(np.int64), np.array([[odd, 1]]), 2).tolist() == [[0, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [2, 12, 100])
+def test_masks_that_may_not_be_written_to_or_are_turned(classes: int) -> None:
+    truth, predicted = random_masks(4, (9, 14), classes)
+    expected = confusion(truth, predicted, classes)
+    for mask in (truth, predicted):
+        mask.flags.writeable = False
+    assert np.array_equal(confusion(truth, predicted, classes), expected)
+    assert np.array_equal(confusion(truth[::-1, ::-1].T, predicted[::-1, ::-1].T, classes), expected)
+    turned, other = (torch.from_numpy(mask.copy())[None].mT for mask in (truth, predicted))
+    assert np.array_equal(confusions(turned, other, classes)[0], expected)
 
 
 def test_another_ignore_value_is_honoured() -> None:
@@ -127,6 +146,10 @@ def test_another_ignore_value_is_honoured() -> None:
         ([[0, 2]], [[0, 1]], "the truth holds 2; the classes end at 1"),
         ([[0, 1]], [[0, 255]], "the prediction holds 255"),
         ([[0, -1]], [[0, 1]], "the truth holds -1"),
+        ([[0, 10**12]], [[0, 1]], "the truth holds 1000000000000"),
+        ([[0, 1]], [[0, -7]], "the prediction holds -7"),
+        ([[0, 1]], [[300, 1]], "the prediction holds 300"),
+        ([[255, 1]], [[255, 3]], "the prediction holds 3"),
     ],
 )
 def test_a_value_that_is_no_class_is_never_counted_elsewhere(

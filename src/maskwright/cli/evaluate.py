@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from maskwright.cli.answer import Answer
+from maskwright.cli.explain import explained_document, explained_text
 from maskwright.cli.options import Device, Runs, SkipBroken, Threads, Tta
 from maskwright.cli.scores import scores_text
 from maskwright.cli.terminal import terminal
+
+if TYPE_CHECKING:
+    from maskwright.metrics.scores import Scores
 
 
 def evaluate(
@@ -18,8 +21,20 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="train, validation or test.")] = "test",
     contract: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A metric contract as YAML; the default without it.")
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="A metric contract: default, empty-one, masked, a YAML or JSON file, or another run's scores.json.",
+        ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="What smp, torchmetrics, MONAI, mmsegmentation, scikit-learn and Keras would say, and why. Takes the "
+            "scores that are there.",
+        ),
+    ] = False,
     tta: Tta = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -35,10 +50,17 @@ def evaluate(
     from maskwright.metrics.contract import DEFAULT, read_contract
 
     opened = open_runs(run)
+    rules = DEFAULT if contract is None else read_contract(contract)
+    if explain:
+        kept = opened.kept(
+            split, data=data, contract=rules, tta=tta, skip_broken=skip_broken, progress=terminal()
+        )
+        if kept is not None:
+            return _explained(kept, f"{opened.name}: {split}")
     scores = opened.evaluate(
         split,
         data=data,
-        contract=DEFAULT if contract is None else read_contract(contract),
+        contract=rules,
         device=device,
         tta=tta,
         threads=threads,
@@ -48,5 +70,16 @@ def evaluate(
     text = scores_text(scores, f"{opened.name}: {split}")
     if isinstance(opened, Run):
         opened.report()
+    if explain:
+        return _explained(scores, f"{opened.name}: {split}")
+    if isinstance(opened, Run):
         return Answer(scores.summary(), text)
     return Answer(scores.summary(), Group(text, f"The scores lie in {opened.path / 'scores'}"))
+
+
+def _explained(scores: Scores, title: str) -> Answer:
+    from maskwright.metrics.conventions import explain
+
+    rows = explain(scores)
+    document = {**scores.summary(), "explained": explained_document(rows)}
+    return Answer(document, explained_text(rows, scores, title))

@@ -23,6 +23,13 @@ def predict(
     save: Annotated[
         str, typer.Option(metavar="KINDS", help="mask, overlay, probability; several with commas.")
     ] = "mask",
+    review_below: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DICE",
+            help="Overlays of masks whose expected Dice (no truth needed) is below go into DIR/review, worst first.",
+        ),
+    ] = None,
     tta: Tta = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -36,21 +43,31 @@ def predict(
 
     from maskwright.api import use_threads
     from maskwright.predict.ensemble import load_predictor
-    from maskwright.predict.predictor import Kind
+    from maskwright.predict.predictor import Kind, Predictor
 
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):
-        results = load_predictor(run, device, tta).save(out, *inputs, save=kinds, progress=terminal())
+        predictor = load_predictor(run, device, tta)
+        results = predictor.save(out, *inputs, save=kinds, review_below=review_below, progress=terminal())
     failed = [result for result in results if result.error]
-    text = Group(
-        f"{len(results) - len(failed)} of {len(results)} pictures done, in {out}",
-        *(f"failed: {result.error}" for result in failed),
-    )
+    doubts = sorted((result for result in results if result.review), key=lambda result: result.expected_dice)
+    lines = [f"{len(results) - len(failed)} of {len(results)} pictures done, in {out}"]
+    if review_below is not None:
+        lines.append(f"{len(doubts)} of {len(results)} pictures need a look, worst first in {out / 'review'}")
+    if review_below is not None and isinstance(predictor, Predictor) and predictor.temperature == 1:
+        lines.append("Note: this model has no temperature yet; `maskwright calibrate RUN` fits one")
+    text = Group(*lines, *(f"failed: {result.error}" for result in failed))
     document = {
         "out": out,
         "done": [
-            {"input": result.input, "outputs": result.outputs} for result in results if not result.error
+            {"input": result.input, "outputs": result.outputs, "expected_dice": result.expected_dice}
+            for result in results
+            if not result.error
         ],
         "failed": [{"input": result.input, "error": result.error} for result in failed],
+        "review": [
+            {"input": result.input, "expected_dice": result.expected_dice, "overlay": result.review}
+            for result in doubts
+        ],
     }
     return Answer(document, text, code=1 if failed else 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -91,15 +92,39 @@ DEFAULT = MetricContract()
 """Ignore 255, absent classes and empty pictures skipped, threshold 0.5, native size."""
 
 
-def read_contract(file: str | Path) -> MetricContract:
-    """A contract from YAML or JSON; what is not said is the default. Raises ConfigError."""
-    path = Path(file)
+_CONTRACTS = resources.files("maskwright") / "metrics" / "contracts"
+
+
+def contract_names() -> list[str]:
+    """The contracts inside the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _CONTRACTS.iterdir())
+
+
+def read_contract(name_or_file: str | Path) -> MetricContract:
+    """A contract by name, from YAML or JSON, or that of a scores.json; what is not said is the default.
+
+    Raises ConfigError.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml", ".json") and not path.is_file():
+        if str(name_or_file) not in contract_names():  # and so no path that leads out of the package
+            raise ConfigError(
+                f"there is no contract {str(name_or_file)!r}", suggest(str(name_or_file), contract_names())
+            )
+        path = Path(str(_CONTRACTS / f"{name_or_file}.yaml"))
+    kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        values = (json.loads if kind == "JSON" else yaml.safe_load)(text) or {}
     except OSError as error:
-        raise ConfigError(f"contract {path} cannot be read: {error.strerror}", "give a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"contract {path} is not YAML", "write lines like `empty: one`") from error
+        raise ConfigError(
+            f"contract {path} cannot be read: {error.strerror}", "give a YAML or JSON file, or a name"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        example = '{"empty": "one"}' if kind == "JSON" else "lines like `empty: one`"
+        raise ConfigError(f"contract {path} is not {kind}", f"write {example}") from error
+    if isinstance(values, dict) and "contract_hash" in values:  # of scores that others are to be held against
+        values = values.get("contract")
     known = list(MetricContract.model_fields)
     if not isinstance(values, dict):
         raise ConfigError(f"contract {path} is not a mapping", f"known keys are: {', '.join(known)}")

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
 from pydantic import ValidationError
 
 from maskwright.errors import DataError, RunError
 from maskwright.files import write_text
+from maskwright.metrics.anatomy import ErrorKind, anatomy
+from maskwright.metrics.calibration import Calibration, calibration
+from maskwright.metrics.columns import (
+    Columns,
+    bin_columns,
+    class_columns,
+    from_csv,
+    picture_columns,
+    tallies_of,
+    to_csv,
+)
 from maskwright.metrics.contract import DEFAULT, MetricContract
-from maskwright.metrics.counts import COLUMNS, Confusion, Counts, tally
+from maskwright.metrics.counts import Confusion, Counts, tally
+from maskwright.metrics.enough import Number, numbers
+from maskwright.metrics.enough import advice as not_enough
 from maskwright.metrics.intervals import (
-    FEW_GROUPS,
     NO_INTERVAL,
     RESAMPLES,
     Interval,
     by_group,
-    percentile,
-    resample,
+    studentised,
 )
 from maskwright.metrics.measures import (
+    Features,
     ImageMetric,
     Tallies,
     features,
@@ -37,11 +46,13 @@ from maskwright.metrics.measures import (
     measure,
     total,
 )
+from maskwright.metrics.objects import SIZES, ObjectScore
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number and its 95 % interval; NaN where undefined (one group has no interval)."""
+    """A number and its 95 % interval; NaN where undefined, and where too few groups are there for an interval that
+    keeps its promise."""
 
     value: float
     ci95: Interval
@@ -59,6 +70,35 @@ class ClassScore:
     """Truth pixels."""
     dice_global_ci95: Interval
     iou_global_ci95: Interval
+    boundary_iou: float = math.nan
+    """These four: the mean over the images that the class is in; NaN where contours were not judged."""
+    nsd: float = math.nan
+    hd95: float = math.nan
+    """Pixels, as assd."""
+    assd: float = math.nan
+    boundary_iou_ci95: Interval = NO_INTERVAL
+    nsd_ci95: Interval = NO_INTERVAL
+    hd95_ci95: Interval = NO_INTERVAL
+    assd_ci95: Interval = NO_INTERVAL
+
+
+@dataclass(frozen=True)
+class SizeScore:
+    """All objects of one size, of all foreground classes together; NaN where there are none."""
+
+    size: str
+    objects: int
+    invented: int
+    """Predicted objects of this size that share no pixel with the truth of their class."""
+    found: float
+    """The share of the objects of which at least half is predicted as their class."""
+    coverage: float
+    """The mean share of an object that is predicted as its class."""
+    dice: float
+    """The mean Dice of an object with the predicted regions that share a pixel with it."""
+    found_ci95: Interval
+    coverage_ci95: Interval
+    dice_ci95: Interval
 
 
 @dataclass(frozen=True)
@@ -101,6 +141,14 @@ class Scores:
     tallies: Tallies
     advice: tuple[str, ...] = ()
     """What a reader should know before trusting the numbers."""
+    per_size: tuple[SizeScore, ...] = ()
+    """By object size, small first; empty where objects were not counted."""
+    objects: tuple[ObjectScore, ...] = ()
+    """Every object of the truth, in the order of the images."""
+    confusion_KK: Confusion | None = None
+    """Pixels of all images by truth and prediction; None where it was not kept."""
+    temperature: float = 1.0
+    """Of the model that was judged; NaN where parts with several were joined."""
 
     def __getitem__(self, metric: str) -> Score:
         return self.metrics[metric]
@@ -127,9 +175,21 @@ class Scores:
         )
 
     def by_image(self, metric: ImageMetric = "dice_image") -> dict[str, float]:
-        """The metric of each image by id; NaN for an image that the contract leaves out."""
-        values = image_values(self.counts_NK4, self.contract)[metric]
+        """The metric of each image by id; NaN for an image that the contract leaves out.
+
+        Raises KeyError for a metric that was not counted."""
+        values = image_values(self.tallies, self.contract)[metric]
         return dict(zip(self.ids, values.tolist(), strict=True))
+
+    @cached_property
+    def anatomy(self) -> tuple[ErrorKind, ...]:
+        """The kinds of errors, the most rewarding to mend first; empty where they were not counted."""
+        return anatomy(self.tallies, self.contract)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Reliability curve, ECE, and how well the expected Dice foretells the true one; None where not counted."""
+        return calibration(self.tallies, self.contract, self.temperature)
 
     def summary(self) -> dict[str, object]:
         """The content of scores.json: plain values, None for NaN."""
@@ -140,63 +200,88 @@ class Scores:
             "n_groups": self.n_groups,
             "metrics": {name: _plain(vars(score)) for name, score in self.metrics.items()},
             "per_class": [_plain(vars(entry)) for entry in self.per_class],
+            "per_size": [_plain(vars(entry)) for entry in self.per_size],
             "advice": list(self.advice),
         }
 
     def save(self, folder: Path) -> None:
-        """`per_image.csv`, then `scores.json`, each atomically. Raises RunError when the disk is full."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for row in self.per_image:
-            ratios = ["" if math.isnan(value) else repr(value) for value in (row.dice, row.iou)]
-            writer.writerow(
-                [
-                    row.id,
-                    row.class_id,
-                    row.tp,
-                    row.fp,
-                    row.fn,
-                    *ratios,
-                    row.group,
-                    row.name,
-                    row.fp_background,
-                ]
-            )
-        write_text(folder / "per_image.csv", text.getvalue())
+        """`per_image.csv` and, as far as it was counted, `pictures.csv`, `confidence.csv`, `calibration.json`,
+        `objects.csv` and `anatomy.json`; then `scores.json`. Each atomically. Raises RunError when the disk is full."""
+        per_class: Columns = {
+            "id": [row.id for row in self.per_image],
+            "class": [row.class_id for row in self.per_image],
+            **{name: [getattr(row, name) for row in self.per_image] for name in CSV_COLUMNS[2:]},
+            **class_columns(self.tallies),
+        }
+        write_text(folder / "per_image.csv", to_csv(per_class))
+        if per_picture := picture_columns(self.tallies):
+            write_text(folder / "pictures.csv", to_csv({"id": self.ids, **per_picture}))
+        if per_bin := bin_columns(self.tallies, self.ids):
+            write_text(folder / "confidence.csv", to_csv(per_bin))
+        if self.calibration is not None:
+            said = _plain(asdict(self.calibration))
+            write_text(folder / "calibration.json", json.dumps(said, indent=2, allow_nan=False) + "\n")
+        if self.tallies.objects_NS5 is not None:
+            columns = {name: [getattr(entry, name) for entry in self.objects] for name in OBJECT_COLUMNS}
+            write_text(folder / "objects.csv", to_csv(columns))
+        if self.anatomy:
+            rows = [_plain(vars(row)) for row in self.anatomy]
+            write_text(folder / "anatomy.json", json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        if self.confusion_KK is not None:
+            write_text(folder / CONFUSION, json.dumps(self.confusion_KK.tolist()) + "\n")
         write_text(folder / "scores.json", json.dumps(self.summary(), indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Scores:
-        """What `save` wrote. Raises RunError where it is not there or not whole."""
+        """What `save` wrote, by this version or an earlier one. Raises RunError where it is not there or not whole."""
         try:
             said = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-            with open(folder / "per_image.csv", newline="", encoding="utf-8") as handle:
-                rows = list(csv.DictReader(handle))
+            rows = from_csv(folder / "per_image.csv")
+            pictures, bins, objects = (
+                folder / name for name in ("pictures.csv", "confidence.csv", "objects.csv")
+            )
+            per_picture, per_bin = (from_csv(file) if file.exists() else [] for file in (pictures, bins))
             per_class = tuple(ClassScore(**_floats(entry)) for entry in said["per_class"])
-            counts = np.array([[int(row[column]) for column in COLUMNS] for row in rows], dtype=np.int64)
             return cls(
                 contract=MetricContract.model_validate(said["contract"]),
                 metrics={name: Score(**_floats(score)) for name, score in said["metrics"].items()},
                 per_class=per_class,
                 ids=tuple(row["id"] for row in rows[:: len(per_class)]),
                 groups=tuple(row["group"] for row in rows[:: len(per_class)]),
-                tallies=Tallies(counts.reshape(said["n_images"], len(per_class), len(COLUMNS))),
+                tallies=tallies_of(rows, per_picture, per_bin, said["n_images"], len(per_class)),
                 advice=tuple(said["advice"]),
+                confusion_KK=_read_confusion(folder / CONFUSION, len(per_class)),
+                per_size=tuple(SizeScore(**_floats(entry)) for entry in said.get("per_size", ())),
+                objects=tuple(
+                    ObjectScore(row["id"], *(int(row[name]) for name in OBJECT_COLUMNS[1:]))
+                    for row in (from_csv(objects) if objects.exists() else ())
+                ),
+                temperature=_temperature(folder / "calibration.json"),
             )
         except OSError as error:
             raise RunError(
                 f"{folder} holds no scores: {error.strerror}", "run `maskwright evaluate`"
             ) from error
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, ValidationError) as error:
             raise RunError(
                 f"the scores in {folder} are damaged", "run `maskwright evaluate` again"
             ) from error
 
 
 CSV_COLUMNS = ("id", "class", "tp", "fp", "fn", "dice", "iou", "group", "name", "fp_background")
-"""Of per_image.csv; class is the id. dice and iou are empty where the class is in neither truth nor
-prediction."""
+"""The first of per_image.csv, those of `class_columns` follow; class is the id. dice and iou are empty where the class
+is in neither truth nor prediction."""
+OBJECT_COLUMNS = ("id", "class_id", "pixels", "hit", "predicted")
+"""Of objects.csv."""
+
+CONFUSION = "confusion.json"
+"""Rows are true classes, columns predicted ones, in pixels of all images; scores of before it was kept have none."""
+
+
+def _read_confusion(file: Path, classes: int) -> Confusion | None:
+    if not file.is_file():
+        return None
+    return np.array(json.loads(file.read_text(encoding="utf-8")), dtype=np.int64).reshape(classes, classes)
 
 
 def scores(
@@ -207,15 +292,16 @@ def scores(
     *,
     groups: Sequence[str] | None = None,
     advice: Sequence[str] = (),
+    objects: Sequence[ObjectScore] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scores:
     """Numbers and intervals from what was counted of N images (counts alone will do), with their ids and the K class
-    names.
+    names. `objects` are kept with them: their sums are in the tallies.
 
-    Intervals resample `groups` (the group of each image; None: every image is its own), `resamples` times. A
-    resample in which a number is undefined (a rare class was not drawn) does not count for that number's
-    interval. Raises DataError without images, ConfigError where the contract does not suit the classes.
+    Intervals resample `groups` (the group of each image; None: every image is its own), `resamples` times. A number
+    that rests on too few groups (`rests_on`) has none, and the advice says so. Raises DataError without images,
+    ConfigError where the contract does not suit the classes.
     """
     if not len(ids):
         raise DataError("there are no images to score", "choose another split")
@@ -223,31 +309,54 @@ def scores(
     contract = contract.resolved(len(names))
     groups = tuple(ids if groups is None else groups)
     rows = features(tallies, contract)
+    by_groups = by_group(rows, groups)
     found = measure(total(rows), contract)
-    samples = measure(resample(by_group(rows, groups), resamples, seed), contract)
-    judge = percentile if len(set(groups)) > 1 else lambda _: NO_INTERVAL
+    every = tuple(numbers(found))
+    spread = studentised(
+        by_groups,
+        lambda sums: np.stack(
+            [number.read(made) for made in [measure(sums, contract)] for number in every], -1
+        ),
+        resamples=resamples,
+        seed=seed,
+    )
+    intervals = {
+        number: number.settle(interval, by_groups, contract)
+        for number, interval in zip(every, spread.intervals, strict=True)
+    }
     truth_pixels = tallies.counts_NK4[..., [0, 2]].sum((0, 2))
+
+    def both(kind: Literal["per_class", "per_size"], position: int) -> dict[str, Any]:
+        """Value and interval of each metric per class or per size."""
+        own = [number for number in every if (number.kind, number.position) == (kind, position)]
+        return {number.metric: float(number.read(found)[0]) for number in own} | {
+            f"{number.metric}_ci95": intervals[number] for number in own
+        }
+
+    sizes = SIZES if tallies.objects_NS5 is not None else ()
     return Scores(
         contract=contract,
         metrics={
-            name: Score(float(values[0]), judge(samples.values[name]))
-            for name, values in found.values.items()
+            name: Score(float(values[0]), intervals[Number(name)]) for name, values in found.values.items()
         },
         per_class=tuple(
-            ClassScore(
-                name=name,
-                dice_global=float(found.dice_RK[0, k]),
-                iou_global=float(found.iou_RK[0, k]),
-                pixels=int(truth_pixels[k]),
-                dice_global_ci95=judge(samples.dice_RK[:, k]),
-                iou_global_ci95=judge(samples.iou_RK[:, k]),
-            )
+            ClassScore(name=name, pixels=int(truth_pixels[k]), **both("per_class", k))
             for k, name in enumerate(names)
         ),
         ids=tuple(ids),
         groups=groups,
         tallies=tallies,
-        advice=(*advice, *_advice(tallies.counts_NK4, names, groups, contract)),
+        advice=(*advice, *_advice(tallies, names, contract, by_groups)),
+        per_size=tuple(
+            SizeScore(
+                size=size,
+                objects=int(rows["objects"][:, s, 0].sum()),
+                invented=int(rows["objects"][:, s, 4].sum()),
+                **both("per_size", s),
+            )
+            for s, size in enumerate(sizes)
+        ),
+        objects=tuple(objects),
     )
 
 
@@ -256,18 +365,6 @@ def summary(confusions_NKK: Confusion, contract: MetricContract = DEFAULT) -> di
     contract = contract.resolved(confusions_NKK.shape[-1])
     rows = features(Tallies(tally(confusions_NKK, contract)), contract)
     return {name: float(values[0]) for name, values in measure(total(rows), contract).values.items()}
-
-
-def bootstrap(
-    judged: Scores, metric: str, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Float64[np.ndarray, " R"]:
-    """A metric of METRICS in each of `resamples` draws of the groups with replacement; NaN where it is undefined.
-
-    What is drawn depends on the number of groups and the seed alone, so for scores of the same pictures sample r is
-    of the same draw: differences and means of several runs can be taken sample by sample.
-    """
-    rows = by_group(features(judged.tallies, judged.contract), judged.groups)
-    return measure(resample(rows, resamples, seed), judged.contract).values[metric]
 
 
 def merge(parts: Sequence[Scores], *, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
@@ -284,27 +381,32 @@ def merge(parts: Sequence[Scores], *, resamples: int = RESAMPLES, seed: int = 0)
             )
         if [entry.name for entry in part.per_class] != names:
             raise RunError("the classes of the scores differ", "join only scores of one data set")
-    return scores(
+    joined = scores(
         Tallies.join([part.tallies for part in parts]),
         [id for part in parts for id in part.ids],
         names,
         contract,
         groups=[group for part in parts for group in part.groups],
+        objects=[entry for part in parts for entry in part.objects],
         resamples=resamples,
         seed=seed,
+    )
+    temperatures = {part.temperature for part in parts}
+    kept = [part.confusion_KK for part in parts if part.confusion_KK is not None]
+    return replace(
+        joined,
+        temperature=temperatures.pop() if len(temperatures) == 1 else math.nan,
+        confusion_KK=np.sum(kept, axis=0) if len(kept) == len(parts) else None,
     )
 
 
 def _advice(
-    counts_NK4: Counts, names: Sequence[str], groups: Sequence[str], contract: MetricContract
+    tallies: Tallies, names: Sequence[str], contract: MetricContract, by_groups: Features
 ) -> Iterator[str]:
-    number = len(set(groups))
-    if number == 1:
-        yield "only 1 group: there is no interval"
-    elif number < FEW_GROUPS:
-        yield f"only {number} groups: the intervals say little"
+    counts_NK4, number = tallies.counts_NK4, len(by_groups["counts"])
+    yield from not_enough(by_groups, names, contract, "picture" if number == len(counts_NK4) else "group")
     if contract.empty == "skip":
-        left_out = int(np.isnan(image_values(counts_NK4, contract)["dice_image"]).sum())
+        left_out = int(np.isnan(image_values(tallies, contract)["dice_image"]).sum())
         if left_out:
             where = f"{left_out} of {len(counts_NK4)} pictures have no foreground in truth and prediction"
             yield f"{where}: dice_image and iou_image leave them out"
@@ -313,12 +415,21 @@ def _advice(
         yield f"in neither truth nor prediction: {', '.join(absent)}"
 
 
+def _temperature(file: Path) -> float:
+    """What calibration.json says; 1 without it. Raises OSError, ValueError, KeyError or TypeError."""
+    if not file.exists():
+        return 1.0
+    return float(_floats(json.loads(file.read_text(encoding="utf-8")))["temperature"])
+
+
 def _plain(fields: Mapping[str, object]) -> dict[str, object]:
     """NaN becomes None, tuples lists: what JSON can say."""
     return {name: _null(value) for name, value in fields.items()}
 
 
 def _null(value: object) -> object:
+    if isinstance(value, dict):
+        return _plain(value)
     if isinstance(value, tuple):
         return [_null(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value

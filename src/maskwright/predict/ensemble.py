@@ -25,7 +25,8 @@ class Ensemble:
 
     Each member looks at the picture through its own input side, so sizes, fits, channels and networks may differ; the
     classes may not. The answers are added up one after another: memory holds those of one member and their sum. Of
-    two classes the second wins above the mean of the members' thresholds.
+    two classes the second wins above the mean of the members' thresholds. An average is less sure than its members,
+    whose temperatures would push it too far: it has none of its own (1).
     """
 
     def __init__(self, members: Mapping[str, Predictor]) -> None:
@@ -41,6 +42,7 @@ class Ensemble:
         self.members = tuple(members.values())
         self.classes = first.classes
         self.threshold = fmean(member.spec.threshold for member in self.members)
+        self.temperature = 1.0
         # Grey and RGB come out of more channels as they come out of the file, so the widest member decides.
         self._widest = max(self.members, key=lambda member: member.channels)
         self.channels = self._widest.channels

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from maskwright.config import InputConfig, ModelConfig, Part, Share
 from maskwright.errors import RunError, UserError
 from maskwright.files import write_bytes, write_text
+from maskwright.metrics.calibration import COLDEST, HOTTEST
 from maskwright.models import build_model
 from maskwright.predict.preprocess import Preprocess
 
@@ -50,6 +51,8 @@ class ModelSpec(Part):
     deviation: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
     threshold: Share = 0.5
     """Of two classes the second wins above this probability."""
+    temperature: Annotated[FiniteFloat, Field(ge=COLDEST, le=HOTTEST)] = 1.0
+    """Fitted on validation pictures: see `Prediction.calibrated`. No mask depends on it."""
     fingerprint: str = ""
     """Of the data set it was trained on."""
     epoch: NonNegativeInt = 0
@@ -97,6 +100,11 @@ def save_model(folder: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> 
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     write_bytes(folder / WEIGHTS, content)
+    save_spec(folder, spec)
+
+
+def save_spec(folder: Path, spec: ModelSpec) -> None:
+    """Write `folder/config.json`, whole or not at all. Raises RunError."""
     write_text(folder / CONFIG, spec.model_dump_json(indent=2) + "\n")
 
 

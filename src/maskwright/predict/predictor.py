@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import math
 import operator
 from collections import Counter
 from collections.abc import Sequence
@@ -23,8 +24,10 @@ from maskwright.data.image_io import ENDINGS, as_picture, read_image, save_mask,
 from maskwright.draw import jpeg, overlay
 from maskwright.errors import ConfigError, DataError
 from maskwright.files import write_bytes
+from maskwright.metrics.calibration import expected_dice
 from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
 from maskwright.predict.postprocess import decide, probabilities
+from maskwright.predict.review import check_review, doubt_file, write_doubts
 from maskwright.predict.tta import View, views
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Images, Picture, Prediction
@@ -66,6 +69,10 @@ class Saved:
     outputs: tuple[Path, ...] = ()
     error: str = ""
     """Why there are no outputs; empty when all went well."""
+    expected_dice: float = math.nan
+    """Asked for by `review_below`; NaN otherwise."""
+    review: Path | None = None
+    """The overlay of a doubtful mask."""
 
 
 class Answers(Protocol):
@@ -96,6 +103,7 @@ class Predictor:
         self.preprocess = preprocess_from_spec(spec).to(device)
         self.classes = ClassMap(spec.classes, spec.colours, {id: id for id in range(len(spec.classes))})
         self.channels = spec.channels
+        self.temperature = spec.temperature
 
     @classmethod
     def load(cls, path_or_run: str | Path, device: str = "auto", tta: str | None = None) -> Predictor:
@@ -123,7 +131,7 @@ class Predictor:
         images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
         shares = reduce(operator.add, (self._look(images, view) for view in self.views)) / len(self.views)
         mask = decide(shares, self.spec.threshold)
-        return Prediction(mask=mask[0].cpu().numpy(), probabilities=shares[0].cpu().numpy())
+        return Prediction(mask[0].cpu().numpy(), shares[0].cpu().numpy(), self.temperature)
 
     def _look(self, images: Images, view: View) -> Float[Tensor, "B K H W"]:
         """Probabilities at the pictures' own size, of one view."""
@@ -151,6 +159,7 @@ class Predictor:
         out: str | Path,
         *inputs: str | Path,
         save: Sequence[Kind] = ("mask",),
+        review_below: float | None = None,
         progress: Progress = SILENT,
     ) -> list[Saved]:
         """Predict files, folders and globs into the folder `out`; one entry per picture, in order.
@@ -158,17 +167,24 @@ class Predictor:
         A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders
         appear in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the
         class ids; `overlay` writes `a_overlay.jpg`; `probability` writes `a_probability.npz` with
-        `probabilities` (K H W, float32, those the mask was decided from) and `classes`. Where `a.png` is an
-        input as well, the masks are `a.jpg.png` and `a.png.png`.
+        `probabilities` (K H W, float32, those the mask was decided from), `classes` and `temperature`. Where `a.png`
+        is an input as well, the masks are `a.jpg.png` and `a.png.png`.
+
+        review_below: an overlay of every picture whose expected Dice (in [0, 1], see `expected_dice`; without truth,
+        from the calibrated probabilities) is below it goes into `out/review`, named so that the worst come first;
+        `review.csv` there lists all pictures.
 
         A picture that cannot be read is an entry with `error`, and the rest is done. Raises DataError, before
-        anything is predicted, for an input that is not there or would be overwritten; RunError when a result
-        cannot be written.
+        anything is predicted, for an input that is not there or would be overwritten, and when `out/review` is not
+        empty; ConfigError for a `review_below` outside [0, 1]; RunError when a result cannot be written.
         """
         unknown = [kind for kind in save if kind not in TAILS]
         if unknown or not save:
             raise ConfigError(f"--save {','.join(unknown)} is not known", f"choose from {', '.join(TAILS)}")
         jobs = plan(Path(out), inputs, save)
+        review = Path(out) / "review"
+        if review_below is not None:
+            check_review(review, review_below, [path for _, targets in jobs for path in targets.values()])
         results: list[Saved] = []
         with progress.task("Predicting", len(jobs)) as advance:
             for source, targets in jobs:
@@ -181,12 +197,18 @@ class Predictor:
                 prediction = self(picture)
                 if "mask" in targets:
                     save_mask(targets["mask"], prediction.mask, self.classes)
-                if "overlay" in targets:
-                    write_bytes(targets["overlay"], jpeg(overlay(picture, prediction.mask, self.classes)))
+                dice, doubt = math.nan, None
+                if review_below is not None:
+                    dice = expected_dice(prediction.calibrated, prediction.mask)
+                    doubt = doubt_file(review, dice, source) if dice < review_below else None
+                for path in filter(None, (targets.get("overlay"), doubt)):
+                    write_bytes(path, jpeg(overlay(picture, prediction.mask, self.classes)))
                 if "probability" in targets:
                     write_bytes(targets["probability"], _npz(prediction, self.classes))
-                results.append(Saved(source, tuple(targets.values())))
+                results.append(Saved(source, tuple(targets.values()), expected_dice=dice, review=doubt))
                 advance(1)
+        if review_below is not None:
+            write_doubts(review, [(result.expected_dice, result.input, result.review) for result in results])
         return results
 
 
@@ -264,5 +286,10 @@ def _from_pillow(image: Image) -> np.ndarray:
 
 def _npz(prediction: Prediction, classes: ClassMap) -> bytes:
     content = io.BytesIO()
-    np.savez_compressed(content, probabilities=prediction.probabilities, classes=np.array(classes.names))
+    np.savez_compressed(
+        content,
+        probabilities=prediction.probabilities,
+        classes=np.array(classes.names),
+        temperature=prediction.temperature,
+    )
     return content.getvalue()

@@ -1,0 +1,47 @@
+"""`out/review`: overlays of doubtful masks, whose names sort the worst first, and a table of all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from maskwright.errors import ConfigError, DataError
+from maskwright.files import write_text
+
+TABLE = "review.csv"
+COLUMNS = ("expected_dice", "input", "review")
+"""Of review.csv, worst first; `review` is the overlay, empty where there is no doubt."""
+
+
+def check_review(folder: Path, below: float, targets: Iterable[Path]) -> None:
+    """Raises ConfigError for a limit that is no Dice, DataError where something else lies or will lie in `folder`."""
+    if not 0 <= below <= 1:
+        raise ConfigError(f"--review-below {below} is no Dice", "give a number from 0 to 1, such as 0.9")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f"{folder} holds files already", "choose another --out, or move that folder away")
+    if inside := [target for target in targets if folder in target.parents]:
+        raise DataError(f"{inside[0]} would lie among the doubtful masks", "predict that folder separately")
+
+
+def doubt_file(folder: Path, dice: float, source: Path) -> Path:
+    """`folder/0.4312_name.jpg`, with a number where that is taken: the worst come first in any list of names."""
+    stem, number = f"{dice:.4f}_{source.stem}", 2
+    file = folder / f"{stem}.jpg"
+    while file.exists():
+        file, number = folder / f"{stem}-{number}.jpg", number + 1
+    return file
+
+
+def write_doubts(folder: Path, rows: Sequence[tuple[float, Path, Path | None]]) -> None:
+    """review.csv from (expected Dice, input, overlay) of all pictures; those that could not be read are left out."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for dice, source, overlay in sorted(
+        (row for row in rows if not math.isnan(row[0])), key=lambda row: row[0]
+    ):
+        writer.writerow([repr(dice), source, overlay.name if overlay else ""])
+    write_text(folder / TABLE, text.getvalue())
