@@ -409,7 +409,10 @@ RENAMED: dict[str, str] = {
 
 def recipe_names() -> list[str]:
     """The recipes inside the package, those of a folder behind the others and with it in front: `mars/plain`."""
-    return sorted(_names_in(_RECIPES), key=lambda name: ("/" in name, name))
+    names = (
+        name for name in _names_in(_RECIPES) if not name.startswith("studies/")
+    )  # see `maskwright study`
+    return sorted(names, key=lambda name: ("/" in name, name))
 
 
 def _names_in(folder: Traversable, prefix: str = "") -> Iterator[str]:
