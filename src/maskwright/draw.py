@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from maskwright.tensors import IGNORE, Batch, Mask, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from maskwright.metrics.calibration import Calibration, Foresight
 
 Colour = tuple[int, int, int]
 
@@ -233,6 +236,7 @@ Panel = tuple[str, tuple[tuple[str, str], ...]]
 
 LOSS: Panel = ("Loss", (("train_loss", "training"), ("val_loss", "validation")))
 SCORE: Panel = ("Validation score", (("val_dice_image", "Dice per image"), ("val_miou", "mean IoU")))
+RATE: Panel = ("Learning rate", (("learning_rate", "learning rate"),))
 
 
 def curves(
@@ -241,45 +245,122 @@ def curves(
     *,
     dark: bool = False,
     svg: bool = False,
+    best: int = 0,
 ) -> bytes:
-    """Lines over epochs from the rows of metrics.csv, panels side by side: PNG, or SVG on a clear ground."""
+    """Lines over epochs from the rows of metrics.csv, panels side by side: PNG, or SVG on a clear ground.
+
+    The epoch `best` is marked; 0 marks none.
+    """
+    drawn = [partial(_draw_panel, rows=rows, panel=panel, dark=dark, best=best) for panel in panels]
+    return _plots(drawn, dark=dark, svg=svg)
+
+
+def reliability_plot(found: Calibration, *, dark: bool = False, svg: bool = False) -> bytes:
+    """Accuracy over confidence, a point per bin, with and without the temperature, and the share of the pixels in
+    each bin; on the dashed line a probability means what it says. PNG, or SVG on a clear ground.
+    """
+    return _plots([partial(_draw_reliability, found=found, dark=dark)], dark=dark, svg=svg)
+
+
+def risk_coverage_plot(found: Foresight, *, dark: bool = False, svg: bool = False) -> bytes:
+    """1 - Dice of the pictures that are kept, over their share; those of the highest expected Dice are kept longest.
+    PNG, or SVG on a clear ground.
+    """
+    return _plots([partial(_draw_risk, found=found, dark=dark)], dark=dark, svg=svg)
+
+
+def _plots(panels: Sequence[Callable[[Axes], None]], *, dark: bool, svg: bool) -> bytes:
+    """Panels side by side."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     # Text stays text in the SVG, and equal rows give equal bytes.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "maskwright", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(5.2 * len(panels), 3.2), dpi=150, layout="constrained")
+        # An SVG fills a column of a page, where larger figures would have smaller letters.
+        size = (4.0 * len(panels), 2.8) if svg else (5.2 * len(panels), 3.2)
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
         figure.patch.set_alpha(0.0 if svg else 1.0)
         figure.patch.set_facecolor("#0d1117" if dark else "white")
-        for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-            _draw_panel(axes, rows, panel, ink="#9198a1" if dark else "#59636e", dark=dark)
+        for axes, draw in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+            draw(axes)
         content = io.BytesIO()
         figure.savefig(content, format="svg" if svg else "png", metadata={"Date": None} if svg else None)
     return content.getvalue()
 
 
 def _draw_panel(
-    axes: Axes, rows: Sequence[Mapping[str, float]], panel: Panel, *, ink: str, dark: bool
+    axes: Axes, *, rows: Sequence[Mapping[str, float]], panel: Panel, dark: bool, best: int
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
     title, lines = panel
     epochs = [row["epoch"] for row in rows]
-    for (column, name), colour in zip(
-        lines, ("#4493f8", "#e8833a") if dark else ("#0969da", "#d1601f"), strict=False
-    ):
+    for (column, name), colour in zip(lines, _lines(dark), strict=False):
         values = [row.get(column, float("nan")) for row in rows]
         axes.plot(
             epochs, values, color=colour, linewidth=1.8, marker="o" if len(rows) < 30 else "", markersize=3
         )
         axes.plot([], [], color=colour, linewidth=1.8, label=name)
-    axes.set_title(title, color=ink, fontsize=11, loc="left")
-    axes.set_xlabel("epoch", color=ink, fontsize=9)
+    if best:
+        axes.axvline(best, color=_ink(dark), linewidth=1, linestyle=(0, (2, 3)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    _dress(axes, title, "epoch", dark=dark)
+
+
+def _draw_reliability(axes: Axes, *, found: Calibration, dark: bool) -> None:
+    now, then = _lines(dark)
+    curve, tempered = found.reliability, found.temperature != 1
+    total = max(sum(curve.pixels), 1.0)
+    first = next((low for low, pixels in zip(curve.low, curve.pixels, strict=True) if pixels), 0.0)
+    axes.plot([0, 1], [0, 1], color=_ink(dark), linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for low, high, pixels in zip(curve.low, curve.high, curve.pixels, strict=True):
+        bar = axes.bar(low, pixels / total, high - low, align="edge", color=now, alpha=0.16, linewidth=0)
+    bar.set_label("share of the pixels")
+    if tempered:
+        before = found.reliability_before
+        axes.plot(before.confidence, before.accuracy, color=then, linewidth=1.4, marker="o", markersize=3)
+        axes.plot([], [], color=then, linewidth=1.4, label="without the temperature")
+    axes.plot(curve.confidence, curve.accuracy, color=now, linewidth=1.8, marker="o", markersize=4)
+    name = f"with the temperature {found.temperature:.2f}" if tempered else "accuracy"
+    axes.plot([], [], color=now, linewidth=1.8, label=name)
+    axes.set_xlim(first, 1)
+    axes.set_ylim(0, 1.02)
+    was = f", was {found.ece_before:.3f}" if tempered else ""
+    _dress(axes, f"Reliability: ECE {found.ece:.3f}{was}", "confidence", "accuracy", dark=dark)
+
+
+def _draw_risk(axes: Axes, *, found: Foresight, dark: bool) -> None:
+    by_dice, _ = _lines(dark)
+    axes.axhline(
+        found.aurc_random, color=_ink(dark), linewidth=1, linestyle=(0, (4, 3)), label="in any order"
+    )
+    axes.plot(found.coverage, found.risk, color=by_dice, linewidth=1.8, label="highest expected Dice first")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    title = f"Risk and coverage: area {found.aurc:.3f}, at best {found.aurc_best:.3f}"
+    _dress(axes, title, "share of the pictures kept", "1 - Dice of these", dark=dark)
+
+
+def _lines(dark: bool) -> tuple[str, str]:
+    """Blue and orange."""
+    return ("#4493f8", "#e8833a") if dark else ("#0969da", "#d1601f")
+
+
+def _ink(dark: bool) -> str:
+    return "#9198a1" if dark else "#59636e"
+
+
+def _dress(axes: Axes, title: str, x: str, y: str = "", *, dark: bool) -> None:
+    """Title, labels, grid and legend as everywhere."""
+    ink = _ink(dark)
+    axes.set_title(title, color=ink, fontsize=11, loc="left")
+    axes.set_xlabel(x, color=ink, fontsize=9)
+    axes.set_ylabel(y, color=ink, fontsize=9)
     axes.grid(axis="y", color=ink, alpha=0.2, linewidth=0.8)
     axes.tick_params(colors=ink, labelsize=9, length=0)
     axes.patch.set_alpha(0)
     for side in axes.spines:
         axes.spines[side].set_visible(side == "bottom")
     axes.spines["bottom"].set_color(ink)
-    axes.legend(frameon=False, fontsize=9, labelcolor=ink)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(frameon=False, fontsize=9, labelcolor=ink)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -19,16 +21,17 @@ from maskwright.config import InputConfig, LossConfig, ModelConfig, Recipe
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import RunError
 from maskwright.evaluation import evaluate
-from maskwright.metrics.scores import Scores, scores
+from maskwright.metrics.scores import Score, Scores, scores
 from maskwright.predict.model_folder import ModelSpec, build_from_spec, save_model
 from maskwright.predict.predictor import Predictor
 from maskwright.report.build import build_report, read_card, read_report_input
 from maskwright.report.card import model_card
 from maskwright.report.gallery import Exhibit, choose, load_gallery, save_gallery
-from maskwright.report.html import ReportInput, render_report
+from maskwright.report.html import ReportInput, Split, render_report
 from maskwright.runfolder import METRIC_COLUMNS, RunFolder
 
 EVIL = '<script>alert("x")</script>'
+JPEG = b"\xff\xd8"
 CLASSES = (("background", (0, 0, 0)), ("pet", (230, 159, 0)))
 SPEC = ModelSpec(
     model=ModelConfig(width=4, depth=2),
@@ -52,7 +55,11 @@ def made_scores(names: tuple[str, ...] = ("background", "pet")) -> Scores:
         right = 8 * (picture + 1)
         counts[picture, :-1] = 900, 96 - right, 96 - right, 0
         counts[picture, -1] = right, 96 - right, 96 - right, 96 - right
-    return scores(counts, [f"cat_{number:02}" for number in range(12)], names)
+    made = scores(counts, [f"cat_{number:02}" for number in range(12)], names)
+    shown = {
+        name: Score(each.value, (each.value - 0.1, each.value + 0.1)) for name, each in made.metrics.items()
+    }
+    return replace(made, metrics=shown)  # so few pictures have no interval of their own
 
 
 def report_input(**changes: object) -> ReportInput:
@@ -64,7 +71,7 @@ def report_input(**changes: object) -> ReportInput:
         metrics=ROWS,
         best_epoch=2,
         scores={"test": made_scores()},
-        versions={"torch": "2.11"},
+        receipt={"torch": "2.11"},
     )
     return replace(usual, **changes)  # type: ignore[arg-type]
 
@@ -77,6 +84,7 @@ class Outline(HTMLParser):
         self.open: list[str] = []
         self.tags: list[str] = []
         self.links: list[str] = []
+        self.policy = ""
         self.text = ""
         self.feed(page)
         assert not self.open, self.open
@@ -84,7 +92,10 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "srcset", "href")]
-        if tag not in ("meta", "img", "source", "br"):
+        if ("http-equiv", "Content-Security-Policy") in attrs:
+            self.policy = dict(attrs)["content"] or ""
+        assert not [name for name, _ in attrs if name.startswith("on")], "handlers in attributes"
+        if tag not in ("meta", "img", "source", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -111,19 +122,28 @@ def test_of_many_classes_the_mean_iou_comes_first() -> None:
     page = render_report(
         report_input(scores={"validation": given}, classes=[(name, (9, 9, 9)) for name in names])
     )
-    assert f"Mean IoU is {given['miou'].value:.3f} on the 12 pictures of the validation split" in page
+    assert f"It tells 3 classes apart with a mean IoU of {given['miou'].value:.3f}." in page
+    assert "Measured on the 12 pictures of the validation split" in page
     assert all(name in page for name in names)
 
 
 def test_the_page_stands_alone() -> None:
-    """No address but data: and no script, so that it opens offline and anywhere."""
-    page = render_report(report_input(galleries={"test": [Exhibit("best", "a", 0.9, *[b"\xff\xd8"] * 3)]}))
+    """No address but data:, so that it opens offline and anywhere."""
+    page = render_report(report_input(galleries={"test": [Exhibit("best", "a", 0.9, JPEG, JPEG, JPEG)]}))
     outline = Outline(page)
     assert outline.links
     assert all(link.startswith("data:image/") for link in outline.links)
-    assert "script" not in outline.tags
     assert "url(" not in page
     assert "@import" not in page
+    assert "default-src 'none'" in outline.policy
+
+
+def test_the_only_script_is_the_one_that_the_policy_knows() -> None:
+    page = render_report(report_input(name=EVIL))
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == Outline(page).tags.count("script") == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in Outline(page).policy
 
 
 def test_a_run_without_scores_and_epochs_still_has_a_page() -> None:
@@ -138,17 +158,19 @@ def test_names_are_escaped_everywhere() -> None:
             name=EVIL,
             dataset={"name": EVIL, EVIL: EVIL},
             classes=[("background", (0, 0, 0)), (EVIL, (1, 2, 3))],
-            scores={EVIL: made_scores(("background", EVIL))},
-            galleries={
-                EVIL: [Exhibit("best", f'" onerror="x{EVIL}', 0.9, b"\xff\xd8", b"\xff\xd8", b"\xff\xd8")]
+            scores={
+                EVIL: replace(made_scores(("background", EVIL)), confusion_KK=np.array([[9, 1], [5, 5]]))
             },
-            versions={EVIL: EVIL},
+            splits=[Split(EVIL, 3, 3, (0.25, 0.75))],
+            galleries={EVIL: [Exhibit("best", f'" onerror="x{EVIL}', 0.9, JPEG, JPEG, JPEG)]},
+            receipt={EVIL: EVIL},
         )
     )
     outline = Outline(page)
-    assert "script" not in outline.tags
+    assert outline.tags.count("script") == 1
+    assert page.count("<script") == 1
     assert 'onerror="x' not in page
-    assert outline.text.count(EVIL) >= 8
+    assert outline.text.count(EVIL) >= 12
 
 
 def test_only_what_differs_from_the_defaults_is_shown_first() -> None:
@@ -161,7 +183,7 @@ def test_only_what_differs_from_the_defaults_is_shown_first() -> None:
 def test_notes_of_the_scores_are_repeated() -> None:
     few = made_scores()
     page = render_report(report_input(scores={"test": replace(few, advice=("only 3 groups",))}))
-    assert "Note: only 3 groups." in page
+    assert "<b>Note:</b> Only 3 groups." in page
 
 
 def test_the_gallery_shows_best_median_and_worst_once() -> None:
@@ -174,6 +196,14 @@ def test_the_gallery_shows_best_median_and_worst_once() -> None:
         ("worst", "00"),
         ("worst", "01"),
     ]
+
+
+def test_the_most_uncertain_of_the_others_are_shown_behind() -> None:
+    values = {f"{number:02}": number / 10 for number in range(10)} | {"none": float("nan")}
+    expected = {id: value / 2 for id, value in values.items()} | {"none": 0.4, "05": 0.0, "07": float("nan")}
+    chosen = choose(values, per_kind=1, expected=expected)
+    assert chosen == [("best", "09"), ("median", "05"), ("worst", "00"), ("uncertain", "01")]
+    assert choose(values, per_kind=1, expected={"none": 0.2})[-1] == ("uncertain", "none")
 
 
 @pytest.mark.parametrize("count", range(8))
@@ -215,7 +245,7 @@ def run(tmp_path: Path, dataset: Dataset) -> RunFolder:
     predictor = Predictor.load(folder.path, device="cpu")
     found = evaluate(predictor, dataset, split="test")
     found.save(folder.scores("test"))
-    save_gallery(folder.scores("test"), predictor, dataset, found.by_image(), split="test")
+    save_gallery(folder.scores("test"), predictor, dataset, found, split="test")
     return folder
 
 
@@ -230,7 +260,17 @@ def test_a_report_is_built_from_the_run_folder(run: RunFolder) -> None:
     assert f"Dice {best:.3f}" in text
     said = json.loads((run.scores("test") / "scores.json").read_text())
     assert f"{said['metrics']['dice_image']['value']:.3f}" in text
-    assert "8 pictures" in text
+    assert [(split.name, split.pictures) for split in read_report_input(run).splits] == [
+        ("train", 8),
+        ("validation", 4),
+        ("test", 12),
+    ]
+    kept = Scores.load(run.scores("test"))
+    assert kept.confusion_KK is not None
+    assert kept.confusion_KK.sum(1).tolist() == [entry.pixels for entry in kept.per_class]
+    assert "What is taken for what" in text
+    assert "Where it goes wrong" in text
+    assert "Whether it knows what it knows" in text
     exhibits = load_gallery(run.scores("test"))
     assert [exhibit.kind for exhibit in exhibits] == ["best"] * 4 + ["median"] * 4 + ["worst"] * 4
     assert all(exhibit.title in text for exhibit in exhibits)

@@ -101,6 +101,10 @@ def _score_table(scores: Mapping[str, Scores]) -> str:
 def _making(spec: ModelSpec, recipe: Recipe | None, dataset: str) -> str:
     lines = [f"- data: {_escape(dataset)}, fingerprint `{spec.fingerprint}`" if dataset else ""]
     lines += [f"- weights of epoch {spec.epoch}" if spec.epoch else ""]
+    if spec.temperature != 1:
+        lines.append(
+            f"- probabilities calibrated on the validation split: temperature {spec.temperature:.3f}"
+        )
     if recipe is not None:
         usual = flatten(Recipe().model_dump(mode="json"))
         changes = {k: v for k, v in flatten(recipe.model_dump(mode="json")).items() if v != usual[k]}

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from maskwright.config import Recipe, flatten
 from maskwright.data.classes import Colour, colour_text
-from maskwright.draw import LOSS, SCORE, Panel, curves
-from maskwright.metrics.scores import Score, Scores
+from maskwright.draw import LOSS, RATE, SCORE, Panel, curves, reliability_plot, risk_coverage_plot
+from maskwright.metrics.scores import Scores
+from maskwright.report import sections
+from maskwright.report.cite import Work
 from maskwright.report.gallery import Exhibit
+from maskwright.report.words import number, verdict
 
-BINS = 20
+
+@dataclass(frozen=True)
+class Split:
+    """A split of the data set, in numbers."""
+
+    name: str
+    pictures: int
+    groups: int
+    shares: tuple[float, ...]
+    """Of its labelled pixels, per class; empty without masks."""
 
 
 @dataclass(frozen=True)
@@ -25,49 +39,26 @@ class ReportInput:
     dataset: Mapping[str, str]
     """Facts about the data set: what -> value, both for reading."""
     classes: Sequence[tuple[str, Colour]]
+    splits: Sequence[Split] = ()
     metrics: Sequence[Mapping[str, float]] = ()
     """The rows of metrics.csv."""
     best_epoch: int = 0
     """Whose weights the model has."""
     scores: Mapping[str, Scores] = field(default_factory=dict)
-    """By split; the page is about the first."""
+    """By the evaluation's name; the page is about the first."""
     galleries: Mapping[str, Sequence[Exhibit]] = field(default_factory=dict)
-    """By split, as the scores."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number with its interval, ready for the page."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    @property
-    def text(self) -> str:
-        return "–" if math.isnan(self.value) else f"{self.value:.3f}"
-
-    @property
-    def interval(self) -> str:
-        return "" if math.isnan(self.low + self.high) else f"{self.low:.3f}–{self.high:.3f}"
-
-    @property
-    def percent(self) -> float:
-        return 0.0 if math.isnan(self.value) else round(100 * self.value, 2)
-
-    @property
-    def low_percent(self) -> float:
-        return round(100 * self.low, 2)
-
-    @property
-    def width_percent(self) -> float:
-        return round(100 * (self.high - self.low), 2)
+    """By the evaluation's name, as the scores."""
+    receipt: Mapping[str, str] = field(default_factory=dict)
+    """What it was made with: what -> value, both for reading."""
+    works: Sequence[Work] = ()
+    """What to cite."""
 
 
 def render_report(report: ReportInput) -> str:
-    """The page. Everything that comes from files and people is escaped."""
+    """The page. Everything that comes from files and people is escaped, and nothing is allowed to run but our own few
+    lines, which the page's security policy knows by their hash."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     pages = Environment(
         loader=PackageLoader("maskwright.report"),
@@ -77,27 +68,37 @@ def render_report(report: ReportInput) -> str:
         lstrip_blocks=True,
     )
     split, scores = next(iter(report.scores.items()), ("", None))
+    script = pages.get_template("report.js").render()
     return pages.get_template("report.html").render(
         run=report,
+        script=Markup(script),  # ours, word for word
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         chips=_chips(report),
-        headline=None if scores is None else _headline(split, scores),
+        split=split,
+        verdict=None
+        if scores is None
+        else verdict(report.name, report.recipe, report.scores, report.metrics, report.best_epoch),
+        headline=None if scores is None else sections.headline(split, scores),
+        every=sections.every_score(report.scores),
         galleries=_galleries(report.galleries.get(split, ())),
         legend=[(name, colour_text(colour)) for name, colour in report.classes],
-        classes=[] if scores is None else _class_rows(scores, dict(report.classes)),
-        histogram=[] if scores is None else _histogram(scores),
-        histogram_words="" if scores is None else _histogram_words(scores),
+        classes=[] if scores is None else sections.class_rows(scores, dict(report.classes)),
+        matrix=None if scores is None else sections.matrix(scores),
+        errors=[] if scores is None else sections.errors(scores),
+        sizes=[] if scores is None else sections.sizes(scores),
+        confidence=[] if scores is None else _reliability(scores),
+        histogram=[] if scores is None else sections.histogram(scores),
         training_words=_training_words(report),
-        curves=[_curve(report.metrics, panel) for panel in (LOSS, SCORE)] if report.metrics else [],
+        curves=_curves(report),
         dataset=list(report.dataset.items()),
-        versions=list(report.versions.items()),
+        splits=_splits(report),
+        grouped=any(split.groups < split.pictures for split in report.splits),
+        receipt=list(report.receipt.items()),
         recipe=_recipe_sections(report.recipe),
         changes=_changes(report.recipe),
+        works="\n\n".join(work.bibtex for work in report.works),
         contract="" if scores is None else scores.contract.hash,
     )
-
-
-def _figure(score: Score) -> Figure:
-    return Figure(score.value, *score.ci95)
 
 
 def _chips(report: ReportInput) -> list[str]:
@@ -110,53 +111,27 @@ def _chips(report: ReportInput) -> list[str]:
     ]
 
 
-def _headline(split: str, scores: Scores) -> dict[str, object]:
-    """The first number of the page, and what it means in words."""
-    binary = len(scores.per_class) == 2
-    key, label = ("dice_image", "Dice per image") if binary else ("miou", "Mean IoU")
-    figure = _figure(scores[key])
-    others = {"iou_image": "IoU per image", "pixel_accuracy": "Pixel accuracy"}
-    others = others | {"miou": "Mean IoU"} if binary else {"dice_image": "Dice per image"} | others
-    return {
-        "split": split,
-        "label": f"{label}, {split} split",
-        "figure": figure,
-        "words": _headline_words(split, scores, figure, label),
-        "tiles": [{"label": name, "figure": _figure(scores[other])} for other, name in others.items()],
-    }
-
-
-def _headline_words(split: str, scores: Scores, figure: Figure, label: str) -> list[str]:
-    pictures = _number(scores.n_images, "picture")
-    seen = {"test": ", which training never saw", "validation": ", which also chose the best epoch"}
-    sentences = [f"{label} is {figure.text} on the {pictures} of the {split} split{seen.get(split, '')}."]
-    if figure.interval:
-        drawn = pictures if scores.n_groups == scores.n_images else _number(scores.n_groups, "group")
-        low, high = figure.interval.split("–")
-        sentences.append(
-            f"With other pictures of the same kind it would lie between {low} and {high} "
-            f"(95\u00a0% interval from resampling {drawn})."
-        )
-    return sentences + [f"Note: {note}." for note in scores.advice]
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def _galleries(exhibits: Sequence[Exhibit]) -> list[dict[str, object]]:
-    headings = {"best": "The best", "median": "In the middle", "worst": "The worst"}
+    headings = {
+        "best": "The best",
+        "median": "In the middle",
+        "worst": "The worst",
+        "uncertain": "The most uncertain of the others",
+    }
     return [
-        {"heading": heading, "rows": rows}
+        {"kind": kind, "heading": heading, "rows": rows}
         for kind, heading in headings.items()
         if (rows := [_gallery_row(exhibit) for exhibit in exhibits if exhibit.kind == kind])
     ]
 
 
 def _gallery_row(exhibit: Exhibit) -> dict[str, str]:
+    score = "no foreground" if math.isnan(exhibit.score) else f"Dice {exhibit.score:.3f}"
+    if exhibit.kind == "uncertain" and not math.isnan(exhibit.score + exhibit.expected):
+        score = f"Dice {exhibit.score:.2f}, foretold {exhibit.expected:.2f}"
     return {
         "title": exhibit.title,
-        "caption": f"Dice {exhibit.score:.3f}",
+        "caption": score,
         "picture": _inline(exhibit.picture),
         "truth": _inline(exhibit.truth),
         "prediction": _inline(exhibit.prediction),
@@ -169,63 +144,70 @@ def _inline(content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _curve(rows: Sequence[Mapping[str, float]], panel: Panel) -> dict[str, str]:
-    light, dark = (_inline(curves(rows, [panel], dark=dark, svg=True)) for dark in (False, True))
-    return {"title": panel[0], "light": light, "dark": dark}
-
-
-def _class_rows(scores: Scores, colours: Mapping[str, Colour]) -> list[dict[str, object]]:
-    total = sum(entry.pixels for entry in scores.per_class)
+def _curves(report: ReportInput) -> list[dict[str, str]]:
     return [
-        {
-            "name": entry.name,
-            "colour": colour_text(colours.get(entry.name, (128, 128, 128))),
-            "iou": Figure(entry.iou_global, *entry.iou_global_ci95),
-            "dice": Figure(entry.dice_global, *entry.dice_global_ci95),
-            "share": f"{entry.pixels / max(total, 1):.2%}",
-        }
-        for entry in scores.per_class
+        _plot(f"{panel[0]} over epochs", partial(curves, report.metrics, [panel], best=report.best_epoch))
+        for panel in PANELS
+        if report.metrics
     ]
 
 
-def _image_dice(scores: Scores) -> list[float]:
-    return [value for value in scores.by_image("dice_image").values() if not math.isnan(value)]
-
-
-def _histogram(scores: Scores) -> list[dict[str, object]]:
-    """Pictures per twentieth of Dice; the tallest bar is 100 %."""
-    counts = [0] * BINS
-    for value in _image_dice(scores):
-        counts[min(int(value * BINS), BINS - 1)] += 1
-    tallest = max(max(counts), 1)
+def _reliability(scores: Scores) -> list[dict[str, str]]:
+    """Reliability and, where it was counted, risk over coverage, each below its words."""
+    words, found = sections.confidence(scores.calibration), scores.calibration
+    if words is None or found is None:
+        return []
+    plots = [_plot("how often it is right over how sure it is", partial(reliability_plot, found))]
+    if found.foresight is not None:
+        plots.append(
+            _plot("error over the share of pictures kept", partial(risk_coverage_plot, found.foresight))
+        )
     return [
-        {
-            "percent": round(100 * count / tallest, 1),
-            "title": f"{number / BINS:.2f} to {(number + 1) / BINS:.2f}: {_number(count, 'picture')}",
-        }
-        for number, count in enumerate(counts)
+        plot | {"words": words[key]} for plot, key in zip(plots, ("reliability", "coverage"), strict=False)
     ]
 
 
-def _histogram_words(scores: Scores) -> str:
-    values = sorted(_image_dice(scores))
-    if not values:
-        return "No picture has a foreground."
-    good, poor = sum(value >= 0.9 for value in values), sum(value < 0.5 for value in values)
-    return (
-        f"Half of the pictures score {values[len(values) // 2]:.3f} or more; "
-        f"{good / len(values):.0%} reach 0.9, {poor / len(values):.0%} stay under 0.5."
-    )
+def _plot(title: str, draw: Callable[..., bytes]) -> dict[str, str]:
+    """An SVG for light and one for dark."""
+    return {
+        "title": title,
+        "light": _inline(draw(svg=True, dark=False)),
+        "dark": _inline(draw(svg=True, dark=True)),
+    }
+
+
+PANELS: tuple[Panel, ...] = (LOSS, SCORE, RATE)
 
 
 def _training_words(report: ReportInput) -> str:
     if not report.metrics:
         return ""
-    last = report.metrics[-1]
-    minutes = (
-        f"{last['seconds'] / 60:.1f} minutes" if last["seconds"] >= 60 else f"{last['seconds']:.0f} seconds"
+    seconds = report.metrics[-1]["seconds"]
+    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+    return (
+        f"{number(len(report.metrics), 'epoch')} in {time}; the model is that of epoch {report.best_epoch}."
     )
-    return f"{_number(len(report.metrics), 'epoch')} in {minutes}; the model is that of epoch {report.best_epoch}."
+
+
+def _splits(report: ReportInput) -> list[dict[str, object]]:
+    return [
+        {
+            "name": split.name,
+            "pictures": f"{split.pictures:,}",
+            "groups": f"{split.groups:,}",
+            "shares": [
+                {
+                    "percent": round(100 * share, 2),
+                    "colour": colour_text(colour),
+                    "title": f"{name} {share:.2%}",
+                }
+                for share, (name, colour) in zip(split.shares, report.classes, strict=True)
+            ]
+            if split.shares
+            else [],
+        }
+        for split in report.splits
+    ]
 
 
 def _recipe_sections(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
