@@ -101,6 +101,20 @@ class RunFolder:
     def log_file(self) -> Path:
         return self.path / "log.txt"
 
+    @property
+    def receipt_file(self) -> Path:
+        return self.path / "receipt.json"
+
+    @property
+    def digests_file(self) -> Path:
+        """digests.csv: the content of every picture and mask that the run was trained on, by id."""
+        return self.path / "digests.csv"
+
+    @property
+    def tracking_file(self) -> Path:
+        """tracking.json: where the run goes on in its trackers."""
+        return self.path / "tracking.json"
+
     def scores(self, name: str) -> Path:
         """The folder of one evaluation: the split's name for the run's own data and the default contract."""
         return self.path / "scores" / name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -14,7 +15,9 @@ def show(
     """Show the model card of a run or a model folder."""
     from rich.markdown import Markdown
 
+    from maskwright.errors import RunError
     from maskwright.predict.model_folder import find_model, load_spec
+    from maskwright.receipt import read_receipt, receipt_facts
 
     folder = find_model(run)
     spec = load_spec(folder)
@@ -23,5 +26,8 @@ def show(
     scores = {
         file.parent.name: json.loads(file.read_text()) for file in folder.parent.glob("scores/*/scores.json")
     }
-    document = {"model": folder, "spec": spec.model_dump(mode="json"), "scores": scores}
+    facts: dict[str, str] = {}
+    with suppress(RunError):  # a model folder alone has none, nor have old runs
+        facts = receipt_facts(read_receipt(folder.parent / "receipt.json"))
+    document = {"model": folder, "spec": spec.model_dump(mode="json"), "scores": scores, "receipt": facts}
     return Answer(document, Markdown(text.partition("\n---\n")[2] or text))

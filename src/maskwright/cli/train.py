@@ -25,6 +25,7 @@ class Common(TypedDict):
     threads: int | None
     skip_broken: bool
     progress: Progress
+    track: list[str]
 
 
 def train(
@@ -49,6 +50,13 @@ def train(
     folds: Annotated[int | None, typer.Option(metavar="K", min=2, help="Cross-validate: K runs.")] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Plan epochs and schedule for 15m, 90s, 1h30m.")
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=TO]",
+            help="Beside TensorBoard: mlflow (runs/mlflow.db), mlflow=http://HOST:PORT, wandb; several times.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and advice on it, and stop.")
@@ -87,7 +95,9 @@ def train(
     short = {option: value for option, value in zip(SHORT, values, strict=True) if value is not None}
     pairs = [f"{SHORT[option]}={value}" for option, value in short.items()]
     overrides = parse_overrides([*pairs, *(words or [])])
-    common = Common(device=device, threads=threads, skip_broken=skip_broken, progress=terminal())
+    common = Common(
+        device=device, threads=threads, skip_broken=skip_broken, progress=terminal(), track=track or []
+    )
     if resume is not None:
         taken = {"--data": data, "--recipe": recipe, "--name": name, "--init": init, "--folds": folds}
         given = [option for option, value in (taken | {"--budget": budget}).items() if value is not None]

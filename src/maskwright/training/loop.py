@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from maskwright.errors import DataError
 from maskwright.files import remove_partials
 from maskwright.predict.model_folder import save_model
 from maskwright.progress import SILENT, Progress
-from maskwright.runfolder import Logged, RunFolder
+from maskwright.runfolder import Logged, MetricRow, RunFolder
 from maskwright.training.begin import assemble, first_state
 from maskwright.training.board import Board
 from maskwright.training.budget import PROBE_STEPS, plan_steps
@@ -24,6 +25,7 @@ from maskwright.training.checkpoint import has_state, load_state, save_state
 from maskwright.training.device import batch_size, make_accelerator
 from maskwright.training.epoch import epoch_line, finish_epoch, out_of_patience, validate
 from maskwright.training.interrupt import polite_stop
+from maskwright.training.record import Recorder
 from maskwright.training.step import epoch_order, train_step
 
 
@@ -51,12 +53,13 @@ def train(
     skip_broken: bool = False,
     checkpoint_every: float = 45.0,
     progress: Progress = SILENT,
+    track: Callable[[MetricRow], None] = lambda row: None,
 ) -> Trained:
     """Train `recipe` on `dataset` into `folder`; the best weights end up in `folder.model`.
 
-    budget and checkpoint_every are seconds. With `resume` the run goes on from its last save, to the same bits as
-    if it had never stopped (CPU, fp32, same number of threads). With `init` it starts from the weights of a model
-    folder. Raises UserError; Ctrl-C saves, then raises KeyboardInterrupt.
+    budget and checkpoint_every are seconds; `track` gets each new row of metrics.csv. With `resume` the run goes on
+    from its last save, to the same bits as if it had never stopped (CPU, fp32, same number of threads). With `init` it
+    starts from the weights of a model folder. Raises UserError; Ctrl-C saves, then raises KeyboardInterrupt.
     """
     begun = time.monotonic()
     progress = Logged(progress, folder.log_file)
@@ -84,6 +87,7 @@ def train(
     steps_per_epoch = math.ceil(pictures / (counters.batch * recipe.train.accumulate))
     if counters.budget is None or not counters.total_steps:
         counters.total_steps = recipe.train.epochs * steps_per_epoch
+    recorder = Recorder(folder, machinery, state, dataset, init=init, skip_broken=skip_broken)
     spent_before, saved = counters.seconds, time.monotonic()
 
     def spent() -> float:
@@ -110,6 +114,7 @@ def train(
                 advance(counters.step_in_epoch)
                 for part in parts[counters.step_in_epoch :]:
                     train_step(state, machinery, epoch_rows[part], copies[part])
+                    recorder.step(state, epoch_rows[part], copies[part])
                     advance(1)
                     if counters.step == PROBE_STEPS:
                         replan()
@@ -125,6 +130,7 @@ def train(
             replan(time.monotonic() - validation_begun)
             folder.write_metrics(counters.rows)
             board.epoch(counters.rows[-1], state.judged)
+            track(counters.rows[-1])
             progress.say(epoch_line(counters.rows[-1], best=counters.best_epoch == counters.epoch))
         save()
     best = next(row for row in counters.rows if row["epoch"] == counters.best_epoch)

@@ -43,6 +43,8 @@ class Counters:
     step_in_epoch: int = 0
     total_steps: int = 0
     """Where the schedule ends; a time budget moves it."""
+    loss: float = 0.0
+    """Of the latest step."""
     loss_sum: float = 0.0
     """Of the running epoch, each picture's share."""
     pictures: int = 0
@@ -227,6 +229,7 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
         average(state.averaged, state.model, optim.ema, counters.step)
     counters.step += 1
     counters.step_in_epoch += 1
+    counters.loss = loss
     counters.loss_sum += loss * len(rows)
     counters.pictures += len(rows)
     counters.step_seconds = [*counters.step_seconds[1 - RECENT :], time.monotonic() - begun]
