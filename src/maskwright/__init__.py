@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from maskwright.api import CrossValidation, Run, RunEnsemble, cross_validate, demo, open_runs, train
     from maskwright.config import Recipe, load_recipe
+    from maskwright.contest import compare_runs
     from maskwright.data.dataset import Dataset, open_dataset
     from maskwright.errors import UserError
     from maskwright.evaluation import evaluate
@@ -39,6 +40,7 @@ _HOME = {
     "Scores": "maskwright.metrics.scores",
     "UserError": "maskwright.errors",
     "build_model": "maskwright.models",
+    "compare_runs": "maskwright.contest",
     "cross_validate": "maskwright.api",
     "demo": "maskwright.api",
     "evaluate": "maskwright.evaluation",
@@ -60,6 +62,7 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader meets them
     "Ensemble",
     "build_model",
     "evaluate",
+    "compare_runs",
     "Scores",
     "MetricContract",
     "open_dataset",

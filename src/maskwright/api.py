@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import yaml
 
+from maskwright.calibrate import Fitted, calibrate
 from maskwright.config import Recipe, flatten, load_recipe, make_recipe, recipe_names
 from maskwright.data.dataset import Dataset, Item, open_dataset
 from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions_sheet, sheet
@@ -25,15 +26,18 @@ from maskwright.metrics.scores import Scores, merge
 from maskwright.models import build_model
 from maskwright.models.heads import add_heads
 from maskwright.predict.ensemble import Ensemble, split_names
-from maskwright.predict.model_folder import find_model
+from maskwright.predict.model_folder import find_model, load_spec, save_spec
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
+from maskwright.receipt import Receipt, read_receipt
 from maskwright.report.gallery import save_gallery
-from maskwright.runfolder import RunFolder
+from maskwright.runfolder import Logged, RunFolder
 from maskwright.tensors import Mask, Picture, Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from maskwright.replay import Verification
 
 RUNS = Path("runs")
 SHOWN = 8
@@ -48,6 +52,8 @@ class Means:
     threads: int | None
     skip_broken: bool
     progress: Progress
+    track: Mapping[str, str] = field(default_factory=dict)
+    """Tracker -> address."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,72 @@ class Run:
                 predictor, dataset, split=split, contract=contract, skip_broken=skip_broken, progress=progress
             )
             scores = _saying(scores, _of_tta([predictor]))
-            folder = self.folder.scores(_scores_name(split, dataset, scores, [predictor]))
-            save_gallery(folder, predictor, dataset, scores.by_image(), split=split, progress=progress)
+            folder = self.folder.scores(_scores_name(split, dataset, scores.contract, [predictor]))
+            save_gallery(folder, predictor, dataset, scores, split=split, progress=progress)
         scores.save(folder)
         return scores
+
+    def calibrate(
+        self,
+        split: str = "validation",
+        *,
+        data: str | Path | Dataset | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        progress: Progress = SILENT,
+    ) -> Fitted:
+        """Fit the temperature anew and keep it in `model/config.json`; training does so at its end.
+
+        Use pictures that were not trained on. Masks stay as they are; scores that are kept already do, too: only what
+        is evaluated from now on says how good the new temperature is.
+        """
+        dataset = self.folder.read_dataset() if data is None else _open(data, False, progress)
+        with use_threads(threads):
+            fitted = calibrate(self.predictor(device), dataset, split=split, progress=progress)
+        spec = load_spec(self.folder.model)
+        save_spec(self.folder.model, spec.model_copy(update={"temperature": fitted.temperature}))
+        return fitted
 
     def scores(self, name: str = "test") -> Scores:
         """Scores that `evaluate` kept. Raises RunError when there are none."""
         return Scores.load(self.folder.scores(name))
+
+    def receipt(self) -> Receipt:
+        """What the run was made with, and its weights after steps 1 to 8, 16, ... Raises RunError: none, or damaged."""
+        return read_receipt(self.folder.receipt_file)
+
+    def verify(
+        self,
+        steps: int = 8,
+        *,
+        data: str | Path | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        progress: Progress = SILENT,
+    ) -> Verification:
+        """Do the first steps again, beside the run, and say whether the same weights come out.
+
+        See `maskwright.replay.verify`.
+        """
+        from maskwright.replay import verify
+
+        return verify(self.folder, steps=steps, data=data, device=device, threads=threads, progress=progress)
+
+    def kept(
+        self,
+        split: str = "test",
+        *,
+        data: str | Path | Dataset | None = None,
+        contract: MetricContract = DEFAULT,
+        tta: str | None = None,
+        skip_broken: bool = False,
+        progress: Progress = SILENT,
+    ) -> Scores | None:
+        """What `evaluate` with the same arguments kept, if the pictures and the weights are still the same."""
+        dataset = self.folder.read_dataset() if data is None else _open(data, skip_broken, progress)
+        predictor = self.predictor("cpu", tta)
+        name = _scores_name(split, dataset, contract.resolved(len(dataset.classes)), [predictor])
+        return _kept(self.folder.scores(name), [self.folder.model])
 
     def resume(
         self,
@@ -114,10 +178,19 @@ class Run:
         threads: int | None = None,
         skip_broken: bool = False,
         progress: Progress = SILENT,
+        track: Sequence[str] = (),
     ) -> Run:
-        """Go on from the last save, to the same bits as if the run had never stopped."""
+        """Go on from the last save, to the same bits as if the run had never stopped.
+
+        A run in the embedded MLflow file goes on there by itself; `track` as in `train` names other places again.
+        """
+        trackers = _trackers(track)
         recipe, dataset = self.folder.read_recipe(), self.folder.read_dataset(skip_broken=skip_broken)
-        return _work(self, recipe, dataset, Means(device, threads, skip_broken, progress), resume=True)
+        means, (init, budget) = (
+            Means(device, threads, skip_broken, progress, trackers),
+            _begun_with(self.folder),
+        )
+        return _work(self, recipe, dataset, means, init=init, budget=budget, resume=True)
 
     def report(self) -> Path:
         """Write report.html (one file, opens offline) and the model card anew."""
@@ -178,12 +251,28 @@ class RunEnsemble:
         scores = _saying(
             scores, f"average of {', '.join(str(run.path) for run in self.runs)}", _of_tta(members)
         )
-        scores.save(self.path / "scores" / _scores_name(split, dataset, scores, members))
+        scores.save(self.path / "scores" / _scores_name(split, dataset, scores.contract, members))
         return scores
 
     def scores(self, name: str = "test") -> Scores:
         """Scores that `evaluate` kept. Raises RunError when there are none."""
         return Scores.load(self.path / "scores" / name)
+
+    def kept(
+        self,
+        split: str = "test",
+        *,
+        data: str | Path | Dataset | None = None,
+        contract: MetricContract = DEFAULT,
+        tta: str | None = None,
+        skip_broken: bool = False,
+        progress: Progress = SILENT,
+    ) -> Scores | None:
+        """As `Run.kept`."""
+        dataset = self._own_data(split) if data is None else _open(data, skip_broken, progress)
+        members = self.predictor("cpu", tta).members
+        name = _scores_name(split, dataset, contract.resolved(len(dataset.classes)), members)
+        return _kept(self.path / "scores" / name, [run.folder.model for run in self.runs])
 
     def _own_data(self, split: str) -> Dataset:
         first, *others = [(run, run.folder.read_dataset()) for run in self.runs]
@@ -226,20 +315,23 @@ def train(
     threads: int | None = None,
     skip_broken: bool = False,
     progress: Progress = SILENT,
+    track: Sequence[str] = (),
 ) -> Run:
     """Train a model and score it on the validation split; everything lies in `runs/name` afterwards.
 
     recipe: a name of `maskwright recipes`, a file, or a Recipe; None takes the model's own, or that of `unet`.
     overrides: recipe keys, such as {"train.epochs": 20}. init: a run or a model folder whose weights are the start.
-    budget: seconds, or text like "15m": epochs and schedule are planned to end in that time. Raises UserError, which
-    says what to do, for every mistake in recipe, data and names.
+    budget: seconds, or text like "15m": epochs and schedule are planned to end in that time. track: "mlflow",
+    "mlflow=http://host:5000" or "wandb", beside TensorBoard. Raises UserError, which says what to do, for every mistake
+    in recipe, data and names.
 
     >>> run = train("unet", data="data/pets", overrides={"input.size": (256, 256)})
     """
     chosen, start, seconds = choose_recipe(recipe, overrides), _start(init), _seconds(budget)
+    trackers = _trackers(track)
     dataset = _open(data, skip_broken, progress)
     run = Run(_begin(chosen, dataset, Path(runs), name or new_name(chosen, dataset)))
-    means = Means(device, threads, skip_broken, progress)
+    means = Means(device, threads, skip_broken, progress, trackers)
     return _work(run, chosen, dataset, means, init=start, budget=seconds)
 
 
@@ -257,6 +349,7 @@ def cross_validate(
     threads: int | None = None,
     skip_broken: bool = False,
     progress: Progress = SILENT,
+    track: Sequence[str] = (),
 ) -> CrossValidation:
     """`folds` runs `runs/name/fold-0`, ...: each picture of train and validation is judged by the one model that
     never saw it. Groups stay together; the test split is not touched. budget is the time of all runs together; the
@@ -268,7 +361,8 @@ def cross_validate(
     path = Path(runs) / name
     if path.exists():
         raise RunError(f"{path} exists already", "choose another name")
-    means, share = Means(device, threads, skip_broken, progress), None if seconds is None else seconds / folds
+    means = Means(device, threads, skip_broken, progress, _trackers(track))
+    share = None if seconds is None else seconds / folds
     finished = []
     for number, fold in enumerate(dataset.folds(folds, chosen.seed)):
         progress.say(f"Fold {number + 1} of {folds}")
@@ -384,8 +478,8 @@ class RunLine:
 
 
 def list_runs(runs: str | Path = RUNS) -> list[RunLine]:
-    """The runs in a folder and the folds within them, oldest first; folders that are no runs are left out."""
-    recipes = [*Path(runs).glob("*/recipe.yaml"), *Path(runs).glob("*/fold-*/recipe.yaml")]
+    """The runs in a folder and those of folds and studies within it, oldest first; what is no run is left out."""
+    recipes = [*Path(runs).glob("*/recipe.yaml"), *Path(runs).glob("*/*/recipe.yaml")]
     lines = []
     for file in sorted(recipes, key=lambda file: (file.stat().st_mtime, str(file))):
         run = Run(RunFolder(file.parent))
@@ -433,6 +527,22 @@ def _start(init: str | Path | None) -> Path | None:
     return None if init is None else find_model(init)
 
 
+def _begun_with(folder: RunFolder) -> tuple[Path | None, float | None]:
+    """Initial weights and budget of a run that was stopped before its first save; a save holds them otherwise."""
+    from maskwright.training.checkpoint import has_state
+
+    if has_state(folder.checkpoints) or not folder.receipt_file.is_file():
+        return None, None
+    receipt = read_receipt(folder.receipt_file)
+    return None if receipt.init is None else find_model(receipt.init.path), receipt.budget
+
+
+def _trackers(words: Sequence[str]) -> dict[str, str]:
+    from maskwright.training.track import parse_trackers
+
+    return parse_trackers(words)
+
+
 def _seconds(budget: float | str | None) -> float | None:
     from maskwright.training.budget import parse_budget
 
@@ -450,13 +560,22 @@ def use_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _scores_name(split: str, dataset: Dataset, scores: Scores, members: Sequence[Predictor]) -> str:
+def _scores_name(split: str, dataset: Dataset, contract: MetricContract, members: Sequence[Predictor]) -> str:
     """SPLIT, and what differs from the way in which the members were trained and meant to be used."""
     fingerprint, parts = dataset.fingerprint(), [split]
     own = members[0].spec.fingerprint
-    if fingerprint != own or scores.contract != DEFAULT.resolved(len(dataset.classes)):
-        parts += [fingerprint, scores.contract.hash]
+    if fingerprint != own or contract != DEFAULT.resolved(len(dataset.classes)):
+        parts += [fingerprint, contract.hash]
     return "-".join(parts + sorted({member.tta for member in members if member.tta != member.spec.input.tta}))
+
+
+def _kept(folder: Path, models: Sequence[Path]) -> Scores | None:
+    """The scores in `folder`; None where there are none, or where one of the model folders holds newer weights."""
+    file = folder / "scores.json"
+    if not file.is_file():
+        return None
+    newest = max((model / "model.safetensors").stat().st_mtime_ns for model in models)
+    return Scores.load(folder) if newest <= file.stat().st_mtime_ns else None
 
 
 def _of_tta(members: Sequence[Predictor]) -> str:
@@ -507,6 +626,7 @@ def _work(
 ) -> Run:
     """Train, then leave behind what a person wants to see: validation scores, predictions, card, report."""
     from maskwright.training.loop import train as train_loop
+    from maskwright.training.track import tracking
 
     for note in dataset.advice:
         means.progress.say(f"Note: {note}")
@@ -514,7 +634,10 @@ def _work(
         facts = run_facts(dataset, recipe, budgeted=budget is not None, started=init is not None)
         for advice in lint(recipe, facts):
             means.progress.say(str(advice))
-    with use_threads(means.threads):
+    with (
+        use_threads(means.threads),
+        tracking(run.folder, means.track, recipe, Logged(means.progress, run.folder.log_file)) as trackers,
+    ):
         train_loop(
             recipe,
             dataset,
@@ -525,14 +648,24 @@ def _work(
             resume=resume,
             skip_broken=means.skip_broken,
             progress=means.progress,
+            track=trackers.epoch,
         )
         _judge(run, dataset, means)
-    run.report()
+        run.report()
+        metrics = run.scores("validation").metrics
+        scores = {f"validation/{name}": score.value for name, score in metrics.items()}
+        artefacts = (
+            run.folder.recipe_file,
+            run.folder.receipt_file,
+            run.folder.model / "README.md",
+            run.folder.report_file,
+        )
+        trackers.finish(scores, artefacts)
     return run
 
 
 def _judge(run: Run, dataset: Dataset, means: Means) -> None:
-    """Validation scores at native size, and predictions.png with pictures from all over that split."""
+    """The temperature, validation scores at native size, and predictions.png with pictures from all over that split."""
     items = dataset.split("validation")
     shown = {item.id for item in items[:: max(1, len(items) // SHOWN)][:SHOWN]}
     kept: dict[str, tuple[Picture, Mask, Mask]] = {}
@@ -541,6 +674,7 @@ def _judge(run: Run, dataset: Dataset, means: Means) -> None:
         if item.id in shown:
             kept[item.id] = (picture, truth, prediction.mask)
 
+    run.calibrate(data=dataset, device=means.device, progress=means.progress)
     predictor, folder = run.predictor(means.device), run.folder.scores("validation")
     scores = evaluate(
         predictor,
@@ -550,7 +684,7 @@ def _judge(run: Run, dataset: Dataset, means: Means) -> None:
         progress=means.progress,
         keep=keep,
     )
-    save_gallery(folder, predictor, dataset, scores.by_image(), split="validation", progress=means.progress)
+    save_gallery(folder, predictor, dataset, scores, split="validation", progress=means.progress)
     scores.save(folder)
     pictures, truths, masks = zip(*kept.values(), strict=True)
     drawn = predictions_sheet(

@@ -163,3 +163,25 @@ def test_a_loss_for_no_target(word: str, said: str, data: Path, capsys: pytest.C
 def test_a_network_without_a_place_for_an_edge_head(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "--data", str(data), "--model", "fpn:resnet18", "--size", "32", "loss.edge=0.4"]
     assert "fpn:resnet18 cannot have" in complaint(words, capsys)
+
+
+def test_a_study_with_an_unknown_key(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("data: data\naxis: {train.batch: [2, 4]}\n")
+    line = complaint(["study", "mine.yaml"], capsys)
+    assert "mine.yaml has no key 'axis'; did you mean axes?" in line
+    Path("mine.yaml").write_text("data: data\naxes: {train.bach: [2, 4]}\n")
+    assert "did you mean train.batch?" in complaint(["study", "mine.yaml"], capsys)
+
+
+def test_a_study_without_data_or_name(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "names no data; add --data" in complaint(["study", "002-table"], capsys)
+    assert "there is no study '002-tables'; did you mean 002-table?" in complaint(
+        ["study", "002-tables"], capsys
+    )
+    assert "nowhere.yaml cannot be read" in complaint(["study", "nowhere.yaml"], capsys)
+
+
+def test_a_study_whose_data_have_no_test_pictures(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = complaint(["study", "002-table", "--data", str(data), "--size", "16,16"], capsys)
+    assert "has no test pictures" in line
+    assert not Path("runs").exists()

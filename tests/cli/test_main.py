@@ -23,12 +23,17 @@ ROOT = typer.main.get_command(app)
 VERBS = [
     ["demo"],
     ["data", "show"],
+    ["data", "convert"],
     ["data", "prepare"],
     ["train"],
     ["evaluate"],
     ["predict"],
+    ["compare"],
+    ["study"],
+    ["calibrate"],
     ["report"],
     ["show"],
+    ["verify"],
     ["runs"],
     ["recipes"],
     ["models"],
@@ -96,7 +101,7 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["trian"], "maskwright has no verb 'trian'; did you mean train?"),
         (["data", "shwo"], "maskwright data has no verb 'shwo'; did you mean show?"),
-        (["data"], "maskwright data needs a verb; there are: show, prepare"),
+        (["data"], "maskwright data needs a verb; there are: show, convert, prepare"),
         (["train", "--imgsz", "256"], "maskwright train has no option --imgsz; did you mean --size?"),
         (
             ["train", "--batch_size", "4"],

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from maskwright.cli.terminal import Bars, Lines, duration
-from maskwright.progress import Progress
+from maskwright.cli.terminal import Bars, Lines
+from maskwright.progress import Progress, duration
 
 
 class Clock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,50 @@ def test_evaluate_prints_what_it_saved(here: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert f"{printed['metrics']['dice_image']['value']:.4f}" in out
     assert "disc" in out
+
+
+def test_explain_takes_the_scores_that_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "first"]) == 0
+    file = here / "runs/first/scores/test/scores.json"
+    before = file.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(["evaluate", "first", "--explain", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "Evaluating" not in err
+    assert file.stat().st_mtime_ns == before
+    said = json.loads(out)
+    rows = said.pop("explained")
+    assert said == json.loads(file.read_text())
+    assert all(row["here"] == pytest.approx(said["metrics"][row["metric"]]["value"]) for row in rows)
+    (keras,) = [row for row in rows if (row["tool"], row["score"]) == ("Keras", "MeanIoU")]
+    assert keras["there"] == pytest.approx(keras["here"])
+    assert (keras["difference"], keras["because"]) == (0, "the same rule")
+    assert main(["evaluate", "first", "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert "torchmetrics: segmentation.DiceScore" in out
+    assert re.search(r"\w+ [01]\.\d{4} here is [01]\.\d{4} there \(.*\), because .*\.$", out, re.MULTILINE)
+
+
+def test_explain_evaluates_where_weights_or_contract_are_new(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "first"]) == 0
+    scores = here / "runs/first/scores"
+    weights, file = here / "runs/first/model/model.safetensors", scores / "test/scores.json"
+    assert main(["evaluate", "first", "--explain", "--contract", "empty-one", "--json"]) == 0
+    capsys.readouterr()
+    (made,) = [folder for folder in scores.iterdir() if folder.name.startswith("test-")]
+    assert main(["evaluate", "first", "--contract", str(made / "scores.json"), "--explain"]) == 0
+    assert (
+        f"contract {json.loads((made / 'scores.json').read_text())['contract_hash']}"
+        in capsys.readouterr().out
+    )
+    shutil.rmtree(made)
+    os.utime(file, ns=(0, weights.stat().st_mtime_ns - 1))
+    assert main(["evaluate", "first", "--explain"]) == 0
+    assert file.stat().st_mtime_ns > weights.stat().st_mtime_ns
+    assert main(["evaluate", "first", "--contract", "empty_one"]) == 2
+    assert "did you mean empty-one?" in capsys.readouterr().err
 
 
 def test_scores_of_other_data_or_another_contract_get_their_own_folder(here: Path) -> None:

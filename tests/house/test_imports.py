@@ -26,16 +26,32 @@ ORDER = (
     "draw",
     "predict",
     "evaluation",
+    "calibrate",
     "runfolder",
+    "receipt",
     "training",
+    "replay",
     "lint",
+    "compare",
+    "contest",
     "report",
     "api",
+    "study",
     "cli",
 )
 """A module imports from its own folder and from what stands before it."""
 
-LAZY = {"matplotlib", "timm", "segmentation_models_pytorch", "accelerate", "tensorboard", "jinja2", "rich"}
+LAZY = {
+    "matplotlib",
+    "timm",
+    "segmentation_models_pytorch",
+    "accelerate",
+    "tensorboard",
+    "jinja2",
+    "rich",
+    "mlflow",
+    "optuna",
+}
 """Slow to import: only inside functions."""
 
 WITHOUT_TORCH = ("errors", "progress", "files", "config", "data.classes", "cli.main")

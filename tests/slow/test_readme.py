@@ -14,7 +14,20 @@ from PIL import Image
 from maskwright.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = ("index", "data", "train", "models", "augment", "evaluate", "predict", "runs", "python")
+GUIDE = (
+    "index",
+    "data",
+    "train",
+    "models",
+    "augment",
+    "evaluate",
+    "compare",
+    "study",
+    "predict",
+    "runs",
+    "verify",
+    "python",
+)
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in GUIDE)]
 
 SHORTER = {
@@ -66,7 +79,7 @@ def write_pets(root: Path, count: int = 30) -> None:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages take for granted: data/pets, photos/, and the contract of the page on evaluation."""
+    """What the pages take for granted: data/pets, photos/, the files that the pages on evaluation and studies show."""
     folder = tmp_path_factory.mktemp("workshop")
     write_pets(folder / "data" / "pets")
     (folder / "photos").mkdir()
@@ -74,6 +87,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (40, 70), (90, 120, 60)).save(folder / "photo.jpg")
     (contract,) = (block for block in blocks(ROOT / "docs/evaluate.md", "yaml") if "empty:" in block)
     (folder / "contract.yaml").write_text(contract)
+    for block in blocks(ROOT / "docs/study.md", "yaml"):
+        if named := re.match(r"# (\w+\.yaml)\n", block):
+            (folder / named[1]).write_text(block)
     return folder
 
 

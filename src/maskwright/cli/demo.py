@@ -9,7 +9,8 @@ import typer
 from maskwright.cli.answer import Answer
 from maskwright.cli.options import Device, Threads
 from maskwright.cli.scores import scores_text
-from maskwright.cli.terminal import duration, terminal
+from maskwright.cli.terminal import terminal
+from maskwright.progress import duration
 
 
 def demo(

@@ -32,6 +32,7 @@ def environment() -> dict[str, object]:
     import torch
 
     from maskwright.files import cache_folder
+    from maskwright.receipt import bf16_on_cpu, processor
 
     facts: dict[str, object] = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
@@ -39,27 +40,15 @@ def environment() -> dict[str, object]:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = None
-    facts["cpu"] = _processor()
+    facts["cpu"] = processor()
     facts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts["threads"] = torch.get_num_threads()
-    facts["bf16 on this cpu"] = bool(
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    facts["bf16 on this cpu"] = bf16_on_cpu()
     facts["cuda"] = torch.version.cuda
     facts["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     facts["mps"] = torch.backends.mps.is_available()
     facts["cache"] = str(cache_folder())
     return facts
-
-
-def _processor() -> str:
-    """Its name; Linux tells it only in /proc."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _text(value: object) -> object:

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from maskwright.cli import cache as cache_verb
+from maskwright.cli import calibrate as calibrate_verb
+from maskwright.cli import compare as compare_verb
 from maskwright.cli import data as data_verbs
 from maskwright.cli import demo as demo_verb
 from maskwright.cli import env as env_verb
@@ -24,7 +26,9 @@ from maskwright.cli import recipes as recipes_verb
 from maskwright.cli import report as report_verb
 from maskwright.cli import runs as runs_verb
 from maskwright.cli import show as show_verb
+from maskwright.cli import study as study_verb
 from maskwright.cli import train as train_verb
+from maskwright.cli import verify as verify_verb
 from maskwright.cli.advice import usage_line
 from maskwright.cli.answer import Answer, Stopped, say_error
 from maskwright.errors import UserError
@@ -41,7 +45,9 @@ app = typer.Typer(
     help="From a folder of images and masks to a trained, evaluated segmentation model.",
     epilog=f"Start with: maskwright demo\n\n{EVERYWHERE}",
 )
-data_app = typer.Typer(rich_markup_mode=None, help="Look at a data set, or decode it ahead of training.")
+data_app = typer.Typer(
+    rich_markup_mode=None, help="Look at a data set, convert it, or decode it ahead of training."
+)
 
 
 def _add(group: typer.Typer, name: str, function: Any, *examples: str) -> None:
@@ -55,7 +61,14 @@ _add(
     "show",
     data_verbs.show,
     "maskwright data show data/pets",
+    "maskwright data show photos --save photos.yaml",
     "maskwright data show synthetic:shapes --augmented resnet34-unet --out batch.png",
+)
+_add(
+    data_app,
+    "convert",
+    data_verbs.convert,
+    "maskwright data convert data/pets --to coco --out data/pets-coco",
 )
 _add(data_app, "prepare", data_verbs.prepare, "maskwright data prepare data/pets --size 128,128")
 app.add_typer(data_app, name="data")
@@ -73,6 +86,7 @@ _add(
     "evaluate",
     evaluate_verb.evaluate,
     "maskwright evaluate pets --split test",
+    "maskwright evaluate pets --explain",
     "maskwright evaluate pets --tta flips",
     "maskwright evaluate pets+pets-2",
 )
@@ -83,9 +97,40 @@ _add(
     "maskwright predict pets photos/ --out masks/",
     "maskwright predict runs/pets/model cat.jpg --out masks/ --save mask,overlay",
     "maskwright predict pets+pets-2 photos/ --out masks/ --tta flips",
+    "maskwright predict pets photos/ --out masks/ --review-below 0.9",
+)
+_add(
+    app,
+    "calibrate",
+    calibrate_verb.calibrate,
+    "maskwright calibrate pets",
+    "maskwright calibrate pets --data data/other --split test",
+)
+_add(
+    app,
+    "compare",
+    compare_verb.compare,
+    "maskwright compare pets pets-2 --each",
+    "maskwright compare unet-0 unet-1 unet-2 resnet-0 resnet-1 resnet-2 --metric miou",
+    "maskwright compare unet resnet --by class",
+)
+_add(
+    app,
+    "study",
+    study_verb.study,
+    "maskwright study",
+    "maskwright study 002-table --data data/pets --size 96,96 --budget 60s model.width=8",
+    "maskwright study mine.yaml --workers 4",
 )
 _add(app, "report", report_verb.report, "maskwright report pets")
 _add(app, "show", show_verb.show, "maskwright show pets")
+_add(
+    app,
+    "verify",
+    verify_verb.verify,
+    "maskwright verify pets",
+    "maskwright verify pets --steps 64 --data /new/place/pets",
+)
 _add(app, "runs", runs_verb.runs, "maskwright runs")
 _add(app, "recipes", recipes_verb.recipes, "maskwright recipes", "maskwright recipes unet > mine.yaml")
 _add(app, "models", models_verb.models, "maskwright models --size 128,128")

@@ -10,7 +10,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A folder whose layout is recognised, a dataset.yaml, an .npz, synthetic:terrain or synthetic:shapes.",
+        help="A folder whose layout is recognised, a dataset.yaml, an .npz, a .json of COCO or Label Studio, "
+        "synthetic:terrain or synthetic:shapes.",
     ),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.")]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from maskwright.progress import Progress
+from maskwright.progress import Progress, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -84,13 +84,3 @@ class Lines:
 
     def say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """`7 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
