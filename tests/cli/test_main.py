@@ -25,6 +25,7 @@ VERBS = [
     ["data", "show"],
     ["data", "convert"],
     ["data", "prepare"],
+    ["data", "pull"],
     ["train"],
     ["evaluate"],
     ["predict"],
@@ -101,7 +102,7 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["trian"], "maskwright has no verb 'trian'; did you mean train?"),
         (["data", "shwo"], "maskwright data has no verb 'shwo'; did you mean show?"),
-        (["data"], "maskwright data needs a verb; there are: show, convert, prepare"),
+        (["data"], "maskwright data needs a verb; there are: show, convert, prepare, pull"),
         (["train", "--imgsz", "256"], "maskwright train has no option --imgsz; did you mean --size?"),
         (
             ["train", "--batch_size", "4"],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwright.cli.answer import Answer, table
+from maskwright.cli.answer import Answer, Stopped, table
 from maskwright.cli.options import Data, SkipBroken
 from maskwright.cli.terminal import terminal
 from maskwright.progress import duration
@@ -186,3 +187,59 @@ def prepare(
         document,
         f"{len(store.ids)} pictures, {size_bytes / 2**20:.0f} MiB in {store.folder} ({duration(took)})",
     )
+
+
+def pull(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Which public data set; without it they are listed."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where it goes; data/NAME without it.")
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A folder that holds the files under their official names."),
+    ] = None,
+) -> Answer:
+    """Fetch a public data set: resumed after a cut, verified, unpacked, with its licence.
+
+    Stopped or killed, the same command goes on where it was. Proxies of the environment (https_proxy) are used.
+    """
+    from maskwright.data.download import address, find_set, pulled
+    from maskwright.data.download import pull as pull_set
+    from maskwright.data.public import SETS
+
+    if name is None:
+        rows = [(key, f"{one.size / 1e6:.0f}", one.title, one.licence) for key, one in SETS.items()]
+        listed = {
+            key: {"title": one.title, "bytes": one.size, "licence": one.licence} for key, one in SETS.items()
+        }
+        return Answer({"sets": listed}, table(("name", "MB>", "what", "licence"), rows))
+    wanted, target, progress = find_set(name), to or Path("data") / name, terminal()
+    there = pulled(target) == name
+    if not there:
+        progress.say(
+            f"{wanted.title}\nLicence: {wanted.licence}\nCite: {wanted.citation}\nPage: {wanted.page}"
+        )
+        if wanted.note:
+            progress.say(f"Note: {wanted.note}")
+        for archive in wanted.archives:
+            progress.say(f"From {address(archive, mirror)}, {archive.size / 1e6:.0f} MB")
+    begun = time.monotonic()
+    try:
+        pull_set(name, target, mirror=mirror, progress=progress)
+    except KeyboardInterrupt:
+        raise Stopped("stopped; the same command goes on where it was") from None
+    took = time.monotonic() - begun
+    following = f"maskwright data show {shlex.quote(str(target))}"
+    document = {
+        "name": name,
+        "folder": target,
+        "licence": wanted.licence,
+        "citation": wanted.citation,
+        "seconds": took,
+        "next": following,
+    }
+    done = f"{name} was in {target} already" if there else f"{name} is in {target} ({duration(took)})"
+    return Answer(document, f"{done}\nNext: {following}")

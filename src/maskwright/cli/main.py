@@ -46,7 +46,8 @@ app = typer.Typer(
     epilog=f"Start with: maskwright demo\n\n{EVERYWHERE}",
 )
 data_app = typer.Typer(
-    rich_markup_mode=None, help="Look at a data set, convert it, or decode it ahead of training."
+    rich_markup_mode=None,
+    help="Look at a data set, convert it, decode it ahead of training, or fetch a public one.",
 )
 
 
@@ -71,6 +72,14 @@ _add(
     "maskwright data convert data/pets --to coco --out data/pets-coco",
 )
 _add(data_app, "prepare", data_verbs.prepare, "maskwright data prepare data/pets --size 128,128")
+_add(
+    data_app,
+    "pull",
+    data_verbs.pull,
+    "maskwright data pull",
+    "maskwright data pull oxford-iiit-pet --to data/pets",
+    "maskwright data pull oxford-iiit-pet --mirror https://example.org/pets",
+)
 app.add_typer(data_app, name="data")
 _add(
     app,
