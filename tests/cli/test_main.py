@@ -23,6 +23,7 @@ ROOT = typer.main.get_command(app)
 VERBS = [
     ["demo"],
     ["data", "show"],
+    ["data", "audit"],
     ["data", "convert"],
     ["data", "prepare"],
     ["data", "pull"],
@@ -102,7 +103,7 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["trian"], "maskwright has no verb 'trian'; did you mean train?"),
         (["data", "shwo"], "maskwright data has no verb 'shwo'; did you mean show?"),
-        (["data"], "maskwright data needs a verb; there are: show, convert, prepare, pull"),
+        (["data"], "maskwright data needs a verb; there are: show, audit, convert, prepare, pull"),
         (["train", "--imgsz", "256"], "maskwright train has no option --imgsz; did you mean --size?"),
         (
             ["train", "--batch_size", "4"],

@@ -34,6 +34,7 @@ ORDER = (
     "lint",
     "compare",
     "contest",
+    "audit",
     "report",
     "api",
     "study",

@@ -159,6 +159,48 @@ def convert(
     return Answer(asdict(done), f"{done.pictures} pictures as {done.form} in {done.folder}{lost}")
 
 
+def audit(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where audit.html and audit.json go; audit/ without it.")
+    ] = Path("audit"),
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a new dataset.yaml that is rid of what can be mended there."
+        ),
+    ] = None,
+) -> Answer:
+    """Find what is wrong with a data set: files, masks, twins, splits, outliers. Exit code 1 when there are errors.
+
+    Nothing of yours is changed; --fix writes a new file, and refuses one that is there already."""
+    import json
+
+    from maskwright.audit.page import document, lines, summary, write_page
+    from maskwright.audit.run import audit as audit_data
+    from maskwright.audit.run import refuse_existing, severities, write_mended
+    from maskwright.cli.answer import plain
+    from maskwright.files import write_text
+
+    if fix is not None:
+        refuse_existing(fix)  # before a minute of work
+    result = audit_data(data, terminal())
+    found = document(result)
+    write_text(out / "audit.json", json.dumps(plain(found), indent=2) + "\n")
+    write_page(result, out / "audit.html")
+    parts: list[RenderableType] = [f"{result.name}: {summary(result)}"]
+    if result.findings:
+        parts.append(table(("severity", "finding", "what", "items>", "--fix writes"), lines(result.findings)))
+    if fix is not None:
+        mends = write_mended(result, fix)
+        parts.append(f"{fix}: {', '.join(mends) if mends else 'nothing to mend, the data set as it is'}")
+    parts.append(f"Look at: {out / 'audit.html'}")
+    from rich.console import Group
+
+    shown = found | {"page": out / "audit.html", "fixed": fix}
+    return Answer(shown, Group(*parts), 1 if severities(result.findings)["error"] else 0)
+
+
 def prepare(
     data: Data,
     size: Annotated[

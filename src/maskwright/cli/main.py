@@ -47,7 +47,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(
     rich_markup_mode=None,
-    help="Look at a data set, convert it, decode it ahead of training, or fetch a public one.",
+    help="Look at a data set, find its faults, convert it, decode it ahead of training, or fetch a public one.",
 )
 
 
@@ -64,6 +64,13 @@ _add(
     "maskwright data show data/pets",
     "maskwright data show photos --save photos.yaml",
     "maskwright data show synthetic:shapes --augmented resnet34-unet --out batch.png",
+)
+_add(
+    data_app,
+    "audit",
+    data_verbs.audit,
+    "maskwright data audit data/pets",
+    "maskwright data audit data/mine --out findings --fix mended.yaml",
 )
 _add(
     data_app,

@@ -49,6 +49,7 @@ from maskwright.data.sources import (
 from maskwright.data.sources.common import (
     DataConfig,
     Frame,
+    Pair,
     Place,
     Source,
     ValidationConfig,
@@ -366,8 +367,29 @@ def _synthetic(text: str) -> tuple[Mapping[str, object], Path]:
     return {**values, "path": text}, root
 
 
-def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) -> Dataset:
-    """The data set that the keys of a dataset.yaml describe. Raises ConfigError and DataError as `open_dataset`."""
+@dataclass(frozen=True)
+class Listing:
+    """What a data set lists, before anybody has looked into its files."""
+
+    root: Path
+    config: DataConfig
+    """Complete, except for what only the masks can tell."""
+    pairs: tuple[Pair, ...]
+
+
+def list_dataset(data: str | Path) -> Listing:
+    """The pairs that `open_dataset` would look at. Raises ConfigError and DataError; UnmaskedError knows the ids."""
+    return _listed(*_locate(data))
+
+
+def list_without(data: str | Path, exclude: Collection[str]) -> Listing:
+    """The same, with more ids excluded than its dataset.yaml says (they are still listed)."""
+    values, root = _locate(data)
+    before = cast(Sequence[str], values.get("exclude") or ())
+    return _listed({**values, "exclude": [*before, *exclude]}, root)
+
+
+def _listed(values: Mapping[str, object], root: Path) -> Listing:
     told = f"dataset.yaml of {root.name}"
     config = parse_config(values, told)
     if "format" not in values and config.images is None:
@@ -377,7 +399,13 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
     _check_keys(config, told)
     source = FORMATS[config.format]
     config = source.complete(root, with_table(root, config))
-    pairs = source.read(root, config)
+    return Listing(root, config, source.read(root, config))
+
+
+def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) -> Dataset:
+    """The data set that the keys of a dataset.yaml describe. Raises ConfigError and DataError as `open_dataset`."""
+    listing = _listed(values, root)
+    config, pairs, told = listing.config, listing.pairs, f"dataset.yaml of {root.name}"
     excluded = set(config.exclude)
     used = [pair for pair in pairs if pair.id not in excluded]
     check_sizes(used, facts := all_facts(pairs, coloured_values(config), progress), progress)
@@ -405,7 +433,7 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
         classes=classes,
         items=items,
         grouped=grouped,
-        source=_resolved(config),
+        source=written_keys(config),
         pixels=pixels,
         targets=tuple(config.targets or ()),
     )
@@ -451,7 +479,9 @@ def _name(config: DataConfig, root: Path) -> str:
     return root.name
 
 
-def _resolved(config: DataConfig) -> dict[str, object]:
+def written_keys(config: DataConfig) -> dict[str, object]:
+    """The keys of a dataset.yaml that says all of `config`."""
+
     def plain(value: object) -> object:
         if isinstance(value, Mapping):
             return {key: plain(inner) for key, inner in value.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -235,6 +236,29 @@ def _has_late_text(path: Path) -> bool:
                 return True
             file.seek(length + 4, 1)
     return False
+
+
+@dataclass(frozen=True)
+class FileHeader:
+    """How a picture or a mask is stored."""
+
+    format: str
+    """As Pillow names it: PNG, JPEG, TIFF, ..."""
+    mode: str
+    """As Pillow names it: L, P, RGB, I;16, ..."""
+    height: int
+    """As stored, before EXIF."""
+    width: int
+    orientation: int
+    """EXIF, 1 to 8; 1 is upright."""
+
+
+def file_header(path: Path) -> FileHeader:
+    """Without decoding the pixels. Raises DataError."""
+    with _opened(path) as image:
+        turned = 1 if image.format == "TIFF" else _orientation(image, path)  # Pillow turns a TIFF itself
+        upright = turned if isinstance(turned, int) and 1 <= turned <= 8 else 1
+        return FileHeader(str(image.format), image.mode, image.height, image.width, upright)
 
 
 def image_channels(path: Path) -> int:

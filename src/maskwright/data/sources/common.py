@@ -109,6 +109,14 @@ class Pair:
     """In the order of `DataConfig.targets`."""
 
 
+class UnmaskedError(DataError):
+    """Pictures without a mask, where masks are expected."""
+
+    def __init__(self, problem: str, hint: str, ids: Sequence[str]) -> None:
+        super().__init__(problem, hint)
+        self.ids = tuple(ids)
+
+
 class Source(Protocol):
     """A layout: a module of this package."""
 

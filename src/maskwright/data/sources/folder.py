@@ -18,6 +18,7 @@ from maskwright.data.sources.common import (
     SPLIT_FOLDERS,
     DataConfig,
     Pair,
+    UnmaskedError,
     check_id,
     closest,
     few,
@@ -127,9 +128,10 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     ]
     if without:
         names = few([str(pair.image) for pair in without])
-        raise DataError(
+        raise UnmaskedError(
             f"{len(without)} of {len(pairs)} images have no mask ({names})",
             f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
+            [pair.id for pair in without],
         )
     return tuple(pairs)
 

@@ -1,0 +1,187 @@
+"""What an audit leaves for people and programs: audit.html, one file that opens offline, and audit.json."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskwright.audit.findings import Evidence, Finding
+from maskwright.audit.run import Audit, severities
+from maskwright.data.classes import IGNORE
+from maskwright.data.dataset import Dataset, Item
+from maskwright.data.sources.common import few
+from maskwright.draw import png
+from maskwright.errors import DataError
+from maskwright.files import write_text
+
+SHOWN = 8
+"""Cases of a finding with thumbnails; the others are named."""
+NAMED = 200
+_PER_CASE = 4
+_SIDE = 150
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture and its mask, inline."""
+
+    name: str
+    source: str
+    """data:image/png;base64,..."""
+
+
+def document(result: Audit) -> dict[str, object]:
+    """audit.json, and what --json prints."""
+    return {
+        "data": result.data,
+        "name": result.name,
+        "pictures": result.listed,
+        "found": severities(result.findings),
+        "findings": [_as_json(finding) for finding in result.findings],
+        "classes": list(result.classes),
+        "pixels": {count.name: count.pixels.tolist() for count in result.splits},
+        "splits": {count.name: count.pictures for count in result.splits},
+    }
+
+
+def _as_json(finding: Finding) -> dict[str, object]:
+    mending = finding.mending
+    fix = {
+        "exclude": list(mending.exclude),
+        "values": {str(key): name for key, name in mending.values.items()},
+        "classes": list(mending.classes),
+    }
+    return {
+        "id": finding.id,
+        "severity": finding.severity,
+        "title": finding.title,
+        "advice": finding.advice,
+        "items": list(finding.ids),
+        "evidence": [{"items": list(case.ids), "says": case.says} for case in finding.cases],
+        "fix": {key: value for key, value in fix.items() if value},
+    }
+
+
+def fix_text(finding: Finding) -> str:
+    """What `--fix` writes for a finding, in words; "" where it writes nothing."""
+    if finding.severity == "note" or not finding.mending:
+        return ""
+    mending, said = finding.mending, []
+    if mending.classes:
+        said.append(f"classes: [{', '.join(mending.classes)}]")
+    if mending.values:
+        said.append(f"values: {{{', '.join(f'{key}: {name}' for key, name in mending.values.items())}}}")
+    if mending.exclude:
+        said.append(f"exclude: [{few(mending.exclude)}]")
+    return "; ".join(said)
+
+
+def write_page(result: Audit, file: Path) -> None:
+    """Whole or not at all."""
+    write_text(file, page(result))
+
+
+def page(result: Audit) -> str:
+    """One file that opens offline. Everything that comes from files and people is escaped."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=ChoiceLoader([PackageLoader("maskwright.audit"), PackageLoader("maskwright.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    items = {item.id: item for item in result.dataset.items} if result.dataset else {}
+    return pages.get_template("audit.html").render(
+        name=result.name,
+        data=result.data,
+        listed=result.listed,
+        summary=summary(result),
+        findings=[
+            {
+                "finding": finding,
+                "fix": fix_text(finding),
+                "cases": [
+                    {"case": case, "thumbnails": _thumbnails(result.dataset, items, case)}
+                    for case in finding.cases[:SHOWN]
+                ],
+                "more": finding.cases[SHOWN : SHOWN + NAMED],
+                "rest": max(len(finding.cases) - SHOWN - NAMED, 0),
+            }
+            for finding in result.findings
+        ],
+        splits=[{"name": count.name, "pictures": count.pictures} for count in result.splits],
+        histogram=_histogram(result),
+    )
+
+
+def summary(result: Audit) -> str:
+    """`2 errors, 1 warning and 3 notes about 885 pictures`."""
+    found = severities(result.findings)
+    if not result.findings:
+        return f"Nothing was found in {result.listed:,} pictures"
+    errors, warnings, notes = (
+        f"{number} {kind}{'' if number == 1 else 's'}" for kind, number in found.items()
+    )
+    return f"{errors}, {warnings} and {notes} about {result.listed:,} pictures"
+
+
+def _histogram(result: Audit) -> list[dict[str, object]]:
+    """Per class and split the share of the labelled pixels: as text, and as percent of the largest."""
+    shares = [count.pixels / max(int(count.pixels.sum()), 1) for count in result.splits]
+    largest = max((float(each.max()) for each in shares), default=0.0) or 1.0
+    return [
+        {
+            "name": name,
+            "cells": [
+                {"text": f"{each[place]:.2%}", "width": round(100 * float(each[place]) / largest, 1)}
+                for each in shares
+            ],
+        }
+        for place, name in enumerate(result.classes)
+    ]
+
+
+def _thumbnails(dataset: Dataset | None, items: dict[str, Item], case: Evidence) -> list[Thumbnail]:
+    """Of the pictures that can be opened."""
+    drawn = []
+    for name in case.ids[:_PER_CASE]:
+        if dataset and name in items and (picture := _picture(dataset, items[name])) is not None:
+            source = f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
+            drawn.append(Thumbnail(name, source))
+    return drawn
+
+
+def _picture(dataset: Dataset, item: Item) -> np.ndarray | None:
+    """The picture beside itself with its mask laid over, at most _SIDE high and wide each."""
+    try:
+        picture = dataset.image(item, 3)
+        mask = dataset.mask(item) if item.mask is not None else None
+    except DataError:
+        return None
+    image = Image.fromarray(picture)
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    plain = np.asarray(image)
+    if mask is None:
+        return plain
+    size = (plain.shape[1], plain.shape[0])
+    ids = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    palette = np.zeros((256, 3), np.float32)
+    palette[: len(dataset.classes)] = dataset.classes.colours
+    palette[IGNORE] = (224, 224, 192)
+    painted = np.where((ids == 0)[..., None], plain, 0.45 * plain + 0.55 * palette[ids])
+    return np.concatenate([plain, painted.round().astype(np.uint8)], axis=1)
+
+
+def lines(findings: Sequence[Finding]) -> list[tuple[str, str, str, str, str]]:
+    """For a table: severity, id, what, items concerned, what --fix writes."""
+    return [
+        (each.severity, each.id, each.title, str(len(each.ids) or "–"), fix_text(each) or "–")
+        for each in findings
+    ]
