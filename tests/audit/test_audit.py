@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from maskwright.audit.findings import Finding
 from maskwright.audit.run import Audit, audit, write_mended
 from maskwright.cli.main import main
+from maskwright.data.convert import convert
 from maskwright.data.dataset import open_dataset
 from maskwright.errors import ConfigError
 
@@ -262,6 +263,19 @@ def test_a_class_that_a_split_lacks(sound: Path) -> None:
     (sound / "dataset.yaml").write_text("classes: [ground, disc, tree]\n")
     said = [case.says for case in found(audit(sound), "missing-class").cases]
     assert said == [f"{split} has no pixel of tree" for split in ("train", "validation", "test")]
+
+
+@pytest.mark.parametrize("form", ["coco", "npz"])
+def test_masks_that_are_no_files_are_looked_at_as_well(sound: Path, tmp_path: Path, form: str) -> None:
+    """Drawn, and in an array: nothing in a sound set, and the picture that is there twice."""
+    (sound / "test" / "images" / "test00.png").write_bytes(
+        (sound / "train" / "images" / "train00.png").read_bytes()
+    )
+    convert(open_dataset(sound), form, tmp_path / form)
+    findings = audit(tmp_path / form).findings
+    assert [(finding.id, finding.ids) for finding in findings] == [
+        ("twins-across-splits", ("test00", "train00"))
+    ]
 
 
 def test_the_verb_writes_pages_and_returns_1_for_errors(
