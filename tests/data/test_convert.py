@@ -20,7 +20,22 @@ from maskwright.errors import ConfigError, DataError
 RNG = np.random.default_rng(0)
 NAMES = st.sampled_from(["background", "cat", "dog", "_sky_", "a: b", "größe", "0", "true", "car, red"])
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8) | st.sampled_from(
-    ["../../x", "/etc/passwd", "C:\\x", "a/b", "A/b", "#1", " x ", "line\nbreak", "x.png", "con", "..", "a,b"]
+    [
+        "../../x",
+        "/etc/passwd",
+        "C:\\x",
+        "a/b",
+        "A/b",
+        "#1",
+        " x ",
+        "line\nbreak",
+        "x.png",
+        "con",
+        "..",
+        "a,b",
+        "\xa0",
+        "x\u3000",
+    ]
 )
 
 

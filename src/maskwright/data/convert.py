@@ -44,6 +44,8 @@ SHORT = {"train": "train", "validation": "val", "test": "test", "unlabelled": "u
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|\u2028\u2029]')
 """What not every system allows in a name, and what a list with one id per line cannot hold."""
+_ENDS = re.compile(r"^[\s.]+|[\s.]+$")
+"""White space of any script is lost at the ends of a line; some systems drop dots at the end of a name."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ def _with_clean_ids(items: Sequence[Item], *, flat: bool) -> tuple[list[Pair], i
     """Ids that are file names everywhere, each once whatever the case of its letters; and how many had to change."""
     taken, pairs = set[str](), []
     for item in items:
-        parts = [_FORBIDDEN.sub("_", part).strip(" .") for part in PurePosixPath(item.id).parts]
+        parts = [_ENDS.sub("", _FORBIDDEN.sub("_", part)) for part in PurePosixPath(item.id).parts]
         parts = [part for part in parts if part and part != "/"] or ["_"]
         clean = ("_" if flat else "/").join(f"_{part[1:]}" if part[0] == "#" else part for part in parts)
         name, turn = clean, 2
