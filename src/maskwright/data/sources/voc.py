@@ -97,8 +97,9 @@ def split_lists(place: Path) -> dict[str, str]:
 
 def _labelled(place: Path, listed: Path) -> bool:
     """Whether the first id of a list has a mask: those of the challenge's test pictures are secret."""
-    words = listed.read_text(encoding="utf-8", errors="replace").split(maxsplit=1)
-    return bool(words) and any((place / masks / f"{words[0]}.png").is_file() for masks in MASKS)
+    first = listed.read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0].rstrip()
+    names = {first, *first.split(maxsplit=1)[:1]}  # an id may have spaces, or 1 and -1 behind it
+    return any((place / masks / f"{name}.png").is_file() for name in names for masks in MASKS)
 
 
 def _names(path: Path) -> tuple[str, ...]:
