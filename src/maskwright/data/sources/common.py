@@ -17,6 +17,14 @@ from maskwright.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 
+Box: TypeAlias = tuple[
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=1)],
+    Annotated[int, Field(ge=1)],
+]
+"""Top, left, height, width, in pixels of the picture."""
+
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -79,6 +87,8 @@ class DataConfig(_Keys):
     groups: str = "{id}"
     """{id}, {id:before _}, {id:before last _}, or a CSV file `id,group`."""
     exclude: tuple[str, ...] = ()
+    ignore: Mapping[str, tuple[Box, ...]] | None = None
+    """Id -> boxes of its mask that count nowhere, where the triage of labels found the label wrong."""
     fingerprint: str | None = None
     """Of the run that wrote the file: opening tells when the data have changed since."""
 
