@@ -1,19 +1,24 @@
-"""What `data triage` finds of label errors that were planted: precision and recall by kind.
+"""What `data triage` finds of label errors that were planted: precision at k, by kind, beside simpler rankings.
 
-    python benchmarks/triage.py ../shared/data/pets --recipe resnet34-unet --folds 3 --seeds 0 1 --set input.size=96,96
+    python benchmarks/triage.py ../shared/data/pets --recipe resnet34-unet --epochs 60 --size 64,64 --seeds 1 2
 
-In a tenth of the pictures of train and validation the label is spoilt in one of five ways, drawn at random: an object
-is missing, an object is there that is not, all is shifted, an object has another class (of two classes: both are
+In a tenth of the pictures of train and validation the label is spoilt in one of five ways, in turn: an object is
+missing, an object is there that is not, all is shifted, an object has another class (of two classes, both are
 swapped), an object is eroded. Models of a cross-validation then judge the labels that they have not seen, spoilt ones
-among what they were trained on, and the pictures are ranked. Precision at k is the share of spoilt labels among the first
-k; k is the number of spoilt labels, so it is their recall as well, and 0.1 is what drawing lots would give.
+among what they were trained on. Precision at k is the share of spoilt labels among the first k. Here k is the number
+of spoilt labels, so it is their recall as well; drawing lots would give 0.1. Test pictures are left out.
+
+Rankings: triage; softmin, the soft minimum of p(label) over the pixels with temperature 0.1 (Lad & Mueller 2023,
+"Estimating label quality and errors in semantic segmentation data via any model"); dice, 1 - Dice of label and
+prediction over the classes of either.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +30,8 @@ from maskwright.data.convert import convert
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.data.image_io import save_mask
 from maskwright.tensors import IGNORE, Mask
+from maskwright.triage.disputes import dispute
+from maskwright.triage.judges import panel
 
 KINDS = ("missing", "extra", "shifted", "swapped", "eroded")
 OBJECT = (0.005, 0.6)
@@ -93,7 +100,8 @@ def shifted(mask: Mask, donor: Mask, classes: int, random: np.random.Generator) 
     rows, columns = (
         np.clip(np.arange(side) - way, 0, side - 1) for side, way in zip(mask.shape, by, strict=True)
     )
-    return mask[rows[:, None], columns]
+    moved: Mask = mask[rows[:, None], columns]
+    return moved
 
 
 def swapped(mask: Mask, donor: Mask, classes: int, random: np.random.Generator) -> Mask | None:
@@ -146,3 +154,120 @@ def plant(dataset: Dataset, out: Path, seed: int, share: float = 0.1) -> dict[st
         if len(planted) == wanted:
             break
     return planted
+
+
+def rankings(path: Path, device: str) -> dict[str, dict[str, float]]:
+    """Ranking -> id -> how suspicious the label is, by a cross-validation's models."""
+    judges = panel(path, device=device)
+    found: dict[str, dict[str, float]] = {"triage": {}, "softmin": {}, "dice": {}}
+    for judge in judges.judges:
+        predictor = judge.load()
+        for item in judge.items:
+            label = judges.dataset.mask(item)
+            said = predictor(judges.dataset.image(item, predictor.channels))
+            found["triage"][item.id] = dispute(label, said.calibrated).score
+            found["softmin"][item.id] = 1 - softmin(label, said.calibrated)
+            found["dice"][item.id] = 1 - mean_dice(label, said.mask)
+    return found
+
+
+def softmin(label_HW: Mask, probabilities_KHW: np.ndarray, temperature: float = 0.1) -> float:
+    """sum of q softmax((1 - q) / temperature), q being p(label) of each known pixel."""
+    known = label_HW != IGNORE
+    q = np.take_along_axis(probabilities_KHW, np.where(known, label_HW, 0)[None].astype(np.int64), 0)[0][
+        known
+    ]
+    weight = np.exp((1 - q - (1 - q).max()) / temperature)
+    return float((q * weight).sum() / weight.sum())
+
+
+def mean_dice(label_HW: Mask, said_HW: Mask) -> float:
+    """Mean over the classes of either."""
+    known = label_HW != IGNORE
+    label, said = label_HW[known], said_HW[known]
+    classes = np.union1d(label, said)
+    return float(
+        np.mean(
+            [
+                2 * ((label == k) & (said == k)).sum() / ((label == k).sum() + (said == k).sum())
+                for k in classes
+            ]
+        )
+    )
+
+
+def measure(scores: Mapping[str, float], planted: Mapping[str, str]) -> dict[str, float]:
+    """Precision at k and at k / 2, average precision, and the recall of each kind within the first k."""
+    k = len(planted)
+    order = sorted(scores, key=lambda name: -scores[name])
+    hits = np.array([name in planted for name in order])
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    first = set(order[:k])
+    return {
+        "precision at k": float(precision[k - 1]),
+        "precision at k/2": float(precision[k // 2 - 1]),
+        "average precision": float(precision[hits].mean()),
+        **{
+            kind: float(np.mean([name in first for name, is_kind in planted.items() if is_kind == kind]))
+            for kind in KINDS
+            if kind in planted.values()
+        },
+    }
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("data")
+    words.add_argument("--recipe", default="unet")
+    words.add_argument("--epochs", type=int, default=60)
+    words.add_argument("--size", default="64,64")
+    words.add_argument("--folds", type=int, default=3)
+    words.add_argument("--seeds", type=int, nargs="+", default=[0])
+    words.add_argument("--share", type=float, default=0.1)
+    words.add_argument("--threads", type=int)
+    words.add_argument("--device", default="auto")
+    words.add_argument("--out", type=Path, help="where the spoilt data and the runs stay; nowhere without it")
+    words.add_argument(
+        "--set", dest="keys", nargs="*", default=[], help="recipe keys, such as model.width=16"
+    )
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        out = given.out or Path(folder)
+        for seed in given.seeds:
+            for line in one_seed(given, out, seed):
+                print(json.dumps(line), flush=True)
+
+
+def one_seed(given: argparse.Namespace, out: Path, seed: int) -> Sequence[Mapping[str, object]]:
+    whole = open_dataset(given.data)
+    dataset = whole.without([item.id for item in whole.items if item.split not in ("train", "validation")])
+    spoilt = out / f"{Path(given.data).name}-{seed}"
+    planted = plant(dataset, spoilt, seed, given.share)
+    keys = {"train.epochs": given.epochs, "input.size": given.size, "input.tta": "none", "seed": seed}
+    keys |= dict(key.split("=", 1) for key in given.keys)
+    done = mw.cross_validate(
+        given.recipe,
+        spoilt,
+        keys,
+        spoilt.name,
+        folds=given.folds,
+        runs=out / "runs",
+        threads=given.threads,
+        device=given.device,
+    )
+    dice = round(done.scores["dice_image"].value, 3)
+    return [
+        {
+            "seed": seed,
+            "labels": len(dataset.items),
+            "spoilt": len(planted),
+            "out-of-fold dice": dice,
+            "ranking": name,
+        }
+        | {key: round(value, 3) for key, value in measure(scores, planted).items()}
+        for name, scores in rankings(done.path, given.device).items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.evaluation import check_classes
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture
-from maskwright.triage.disputes import Region, disputes
+from maskwright.triage.disputes import Dispute, Region, dispute
 from maskwright.triage.judges import Panel
 
 SHOWN = 60
@@ -32,10 +32,7 @@ class Case:
     split: str
     seen: bool
     """Whether its judge was trained on it."""
-    score: float
-    """Of its worst region; 0 where nothing is disputed."""
-    regions: tuple[Region, ...]
-    """The worst first."""
+    dispute: Dispute
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Triage:
 
     def worst(self, count: int) -> tuple[Case, ...]:
         """The first `count` of `changeable`. Raises ConfigError where there are not so many with a dispute."""
-        disputed = [case for case in self.changeable() if case.regions]
+        disputed = [case for case in self.changeable() if case.dispute.regions]
         if count > len(disputed):
             raise ConfigError(
                 f"{count} labels are asked for, and {len(disputed)} of train and validation are disputed",
@@ -99,12 +96,11 @@ def triage(panel: Panel, progress: Progress = SILENT) -> Triage:
                     broken.append(str(error))
                     continue
                 prediction = predictor(picture)
-                regions = disputes(label, prediction.calibrated)
-                score = regions[0].score if regions else 0.0
-                cases.append(Case(item.id, item.split, item.id in judge.seen, score, regions))
-                if len(shown) < SHOWN or score > shown[0][0]:
-                    exhibit = _exhibit(dataset, picture, label, prediction.mask, regions)
-                    heapq.heappush(shown, (score, len(cases) - 1, exhibit))
+                said = dispute(label, prediction.calibrated)
+                cases.append(Case(item.id, item.split, item.id in judge.seen, said))
+                if len(shown) < SHOWN or said.score > shown[0][0]:
+                    exhibit = _exhibit(dataset, picture, label, prediction.mask, said.regions)
+                    heapq.heappush(shown, (said.score, len(cases) - 1, exhibit))
                     if len(shown) > SHOWN:
                         heapq.heappop(shown)
     if not cases:
@@ -113,7 +109,7 @@ def triage(panel: Panel, progress: Progress = SILENT) -> Triage:
         name=panel.name,
         dataset=dataset,
         source=panel.source,
-        cases=tuple(sorted(cases, key=lambda case: -case.score)),
+        cases=tuple(sorted(cases, key=lambda case: -case.dispute.score)),
         exhibits={cases[place].id: exhibit for _, place, exhibit in shown},
         broken=tuple(broken),
     )
