@@ -155,7 +155,10 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{key}: {first['input']!r} in {source}: {first['msg']}", "compare with dataset.yaml in the guide"
+            f"{key}: {first['input']!r} in {source}: {first['msg']}",
+            "put it in quotes: to YAML, yes, no, on, off and 007 are no text"
+            if first["type"] == "string_type" and isinstance(first["input"], bool | int | float)
+            else "compare with dataset.yaml in the guide",
         ) from error
     for name in config.splits or {}:
         split_name(name, source)
