@@ -39,15 +39,10 @@ EXCLUDED, BOXED = "f", "b b"
 @pytest.fixture
 def found(tmp_path: Path) -> Triage:
     """A data set with difficult ids, of which one is excluded and one has a box already."""
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
     random = np.random.default_rng(0)
-    arrays = {
-        "images": random.integers(0, 255, (len(NAMES), 24, 24, 3)).astype(np.uint8),
-        "masks": random.integers(0, 2, (len(NAMES), 24, 24)).astype(np.uint8),
-        "ids": np.array(NAMES),
-    }
-    np.savez(tmp_path / "data.npz", **arrays)
+    images = random.integers(0, 255, (len(NAMES), 24, 24, 3)).astype(np.uint8)
+    masks = random.integers(0, 2, (len(NAMES), 24, 24)).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", images=images, masks=masks, ids=np.array(NAMES))
     (tmp_path / "dataset.yaml").write_text(
         f"format: npz\nimages: data.npz\nclasses: [ground, thing]\nvalidation: {{fraction: 0}}\n"
         f"exclude: [{EXCLUDED}]\nignore: {{{BOXED}: [[0, 0, 2, 2]]}}\n"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from maskwright.data.facts import Facts
+    from maskwright.triage.what_if import WhatIf
 
 
 def show(
@@ -262,15 +263,23 @@ def triage(
     progress, judges = terminal(), panel(run, device=device, tta=tta)
     with use_threads(threads):
         found = judge(judges, progress)
-    changed = None
-    if what_if is not None:
-        without = [case.id for case in found.worst(what_if)]
-        changed = try_without(judges, without, device=device, threads=threads, progress=progress)
     if fix is not None:
         write_decided(found, fix, drop=drop, ignore=ignore)
-    said = document(found, changed)
-    write_text(out / "triage.json", json.dumps(plain(said), indent=2) + "\n")
-    write_text(out / "triage.html", page(found, changed))
+
+    def write(changed: WhatIf | None) -> dict[str, object]:
+        said = document(found, changed)
+        write_text(out / "triage.json", json.dumps(plain(said), indent=2) + "\n")
+        write_text(out / "triage.html", page(found, changed))
+        return said
+
+    said, changed = write(None), None
+    if what_if is not None:
+        without = [case.id for case in found.worst(what_if)]
+        try:
+            changed = try_without(judges, without, device=device, threads=threads, progress=progress)
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped; the same command goes on where it was, {out} has the ranking") from None
+        said = write(changed)
     names = found.dataset.classes.names
     rows = [
         (
