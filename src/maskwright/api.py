@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import yaml
 
@@ -665,14 +666,17 @@ def _work(
 
 
 def _judge(run: Run, dataset: Dataset, means: Means) -> None:
-    """The temperature, validation scores at native size, and predictions.png with pictures from all over that split."""
-    items = dataset.split("validation")
+    """The temperature, validation scores at native size, and predictions.png with pictures from all over that split; of
+    pictures in tiles, the tile in their middle: eight whole ones would be too much for memory and eyes.
+    """
+    items = dataset.scored("validation")
     shown = {item.id for item in items[:: max(1, len(items) // SHOWN)][:SHOWN]}
     kept: dict[str, tuple[Picture, Mask, Mask]] = {}
 
     def keep(item: Item, picture: Picture, truth: Mask, prediction: Prediction) -> None:
         if item.id in shown:
-            kept[item.id] = (picture, truth, prediction.mask)
+            seen = item.tiles[len(item.tiles) // 2].window.slices if item.tiles else np.s_[:, :]
+            kept[item.id] = (picture[seen].copy(), truth[seen].copy(), prediction.mask[seen].copy())
 
     run.calibrate(data=dataset, device=means.device, progress=means.progress)
     predictor, folder = run.predictor(means.device), run.folder.scores("validation")
