@@ -450,18 +450,16 @@ def augmented_sheet(
     progress: Progress = SILENT,
 ) -> Image:
     """The first training pictures of epoch 1 and their masks, as the recipe augments them at full strength."""
-    import numpy as np
-
     from maskwright.data.store import prepare
     from maskwright.training.begin import assemble
     from maskwright.training.device import make_accelerator
-    from maskwright.training.step import epoch_order, load_batch
+    from maskwright.training.step import epoch_pictures, load_batch
 
     chosen, dataset = choose_recipe(recipe), _open(data, skip_broken, progress)
     store = prepare(dataset, chosen.input, skip_broken=skip_broken, progress=progress)
     machinery, _ = assemble(chosen, dataset, store, make_accelerator("cpu", "fp32"))
-    rows, copies = epoch_order(store.rows("train"), chosen.augment.copies, 0, chosen.seed)
-    batch = load_batch(machinery, np.asarray(rows[:pictures]), np.asarray(copies[:pictures]), 0, 1.0)
+    rows, copies = epoch_pictures(store, chosen, 0)
+    batch = load_batch(machinery, rows[:pictures], copies[:pictures], 0, 1.0)
     return batch_sheet(batch, dataset.classes, title=f"Augmented by {recipe}")
 
 

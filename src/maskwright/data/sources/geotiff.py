@@ -49,7 +49,7 @@ TILE = 1024
 OVERLAP = 8
 """Neighbours share one part in so many of a tile, where `overlap` does not say."""
 
-CACHE = 256 * 2**20
+CACHE = 128 * 2**20
 """Bytes that GDAL may keep of decoded rasters; by itself it takes a twentieth of the memory."""
 ROWS = 512
 """Of a window that are turned into grey levels at a time: on the way they are floating point."""
