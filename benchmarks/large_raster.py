@@ -42,7 +42,7 @@ def write_raster(root: Path, side: int, layout: str) -> None:
     shared |= (
         {"tiled": True, "blockxsize": STRIP, "blockysize": STRIP} if layout == "tiles" else {"blockysize": 8}
     )
-    grain = np.tile(random.integers(0, 24, (STRIP, 512), np.uint8), (1, -(-side // 512)))[:, :side]
+    grain = random.integers(0, 24, (STRIP, side), np.uint8)
     colours = np.array([[90, 80, 70], [60, 130, 50], [170, 150, 150]], np.uint8)
     planted = random.random((side // 310 + 1, side // 410 + 1)) < 0.4
     radii = random.integers(0, 90, (side // 700 + 1, side // 700 + 1))
@@ -65,16 +65,17 @@ def write_raster(root: Path, side: int, layout: str) -> None:
 
 
 def peak_of(words: list[str], cache: Path) -> tuple[str, float, int]:
-    """What a command printed, the seconds it took, and the most bytes that it had in memory at once."""
+    """What a command printed, the seconds it took, and the most bytes that it had in memory at once.
+
+    To be asked by a small process: Linux counts what a process has before it becomes another one.
+    """
     begun = time.monotonic()
     environment = {**os.environ, "MASKWRIGHT_CACHE": str(cache)}
-    process = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed: {said}")
     return said.strip(), time.monotonic() - begun, usage.ru_maxrss * 1024
@@ -110,7 +111,9 @@ def main() -> None:
         for what in ("opened and stored", "opened again"):
             said, seconds, peak = peak_of(command, cache)
             verdict = "within" if peak < LIMIT else "OVER"
-            print(f"{what:<18} {seconds:6.0f} s   {peak / 1e6:6.0f} MB at its peak, {verdict} 1 GB", flush=True)
+            print(
+                f"{what:<18} {seconds:6.0f} s   {peak / 1e6:6.0f} MB at its peak, {verdict} 1 GB", flush=True
+            )
         stored = sum(file.stat().st_size for file in (cache / "stores").rglob("*") if file.is_file())
         print(f"{' '.join(said.split())}\nthe store: {stored:,} bytes", flush=True)
     raise SystemExit(peak >= LIMIT)

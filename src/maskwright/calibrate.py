@@ -82,9 +82,9 @@ def calibrate(
 
 def _counting(item: Item, truth_HW: Mask) -> Bool[np.ndarray, "H W"]:
     """The pixels that evaluation counts of an item."""
-    known_HW: Bool[np.ndarray, "H W"] = truth_HW != IGNORE
-    if item.piece is None:
-        return known_HW
-    core_HW = np.zeros_like(known_HW)
-    core_HW[item.piece.core.within(item.piece.window).slices] = True
-    return known_HW & core_HW
+    known_HW: Bool[np.ndarray, "H W"] = np.not_equal(truth_HW, IGNORE)
+    if item.piece is not None:
+        core_HW = np.zeros(truth_HW.shape, bool)
+        core_HW[item.piece.core.within(item.piece.window).slices] = True
+        known_HW &= core_HW
+    return known_HW

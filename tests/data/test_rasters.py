@@ -102,7 +102,7 @@ def test_one_raster_is_divided_by_its_blocks(tmp_path: Path) -> None:
     fields(tmp_path, bands, RNG.integers(0, 3, (1, *SIZE)).astype(np.uint8), 1)
     keys = "format: geotiff\ntile: 16\nclasses: [a, b, c]\n"
     (tmp_path / "dataset.yaml").write_text(keys)
-    with pytest.raises(DataError, match="are one group .* choose a smaller block"):
+    with pytest.raises(DataError, match=r"are one group .* choose a smaller block"):
         open_dataset(tmp_path)
     (tmp_path / "dataset.yaml").write_text(keys + "block: 20\n")
     dataset = open_dataset(tmp_path)

@@ -1,4 +1,4 @@
-"""Tiles: of one size, inside their block, and their cores are the raster; then blocks, groups and splits of real files."""
+"""Tiles: of one size, inside their block, and their cores are the raster; blocks, groups and splits of real files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def opened(root: Path, keys: str) -> Dataset:
 
 
 def test_tiles_by_hand() -> None:
-    """40 pixels in tiles of 16 that share 2: three, at 0, 12 and 24; both borders lie in the middle of 4 shared ones."""
+    """40 pixels in tiles of 16 that share 2: three, at 0, 12 and 24; both cuts lie in the middle of 4 shared ones."""
     assert spans(40, 16, 2) == [Span(0, 0, 14), Span(12, 14, 26), Span(24, 26, 40)]
     assert spans(16, 16, 2) == spans(16, 99, 2) == [Span(0, 0, 16)]
     assert spans(17, 16, 0) == [Span(0, 0, 8), Span(1, 8, 17)]
@@ -56,7 +56,9 @@ def test_tiles_by_hand() -> None:
 
 
 @given(some.integers(1, 400), some.integers(1, 90), some.data())
-def test_cores_are_the_whole_and_tiles_share_what_was_asked(length: int, tile: int, data: some.DataObject) -> None:
+def test_cores_are_the_whole_and_tiles_share_what_was_asked(
+    length: int, tile: int, data: some.DataObject
+) -> None:
     overlap = data.draw(some.integers(0, tile // 2))
     found, side = spans(length, tile, overlap), min(tile, length)
     assert [place for span in found for place in range(span.core, span.stop)] == list(range(length))
@@ -79,7 +81,9 @@ def test_blocks_are_even(length: int, side: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("keys", ["tile: 16\nblock: 40\n", "tile: 17\noverlap: 8\nblock: 33\n", "block: 30\n"])
+@pytest.mark.parametrize(
+    "keys", ["tile: 16\nblock: 40\n", "tile: 17\noverlap: 8\nblock: 33\n", "block: 30\n"]
+)
 def test_cores_of_files_are_the_rasters(tmp_path: Path, keys: str) -> None:
     truth = {name: field(tmp_path, name, *size) for name, size in (("one", (90, 70)), ("two", (37, 64)))}
     dataset = opened(tmp_path, keys + "validation: {fraction: 0}\n")
@@ -160,9 +164,9 @@ def test_what_is_whole_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (only.id, only.piece) == ("long", None)
     field(tmp_path, "larger", 17, 256)
     dataset = opened(tmp_path, "validation: {fraction: 0}\n")
-    assert [item.id for item in dataset.scored("train")] == [f"larger@0_{left}" for left in (0, 64, 128, 192)] + [
-        "long"
-    ]
+    assert [item.id for item in dataset.scored("train")] == [
+        f"larger@0_{left}" for left in (0, 64, 128, 192)
+    ] + ["long"]
     assert {dataset.size(item) for item in dataset.items if item.piece} == {(17, 32)}
 
 
@@ -181,7 +185,10 @@ def test_an_excluded_picture_takes_its_tiles_along_and_an_excluded_tile_leaves_a
 def test_blocks_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     """Two ways to cut cores from the same tiles are scored differently."""
     field(tmp_path, "one", 64, 64)
-    found = {opened(tmp_path, keys).fingerprint() for keys in ("tile: 16\nblock: 32\n", "tile: 16\nblock: 64\nvalidation: {fraction: 0}\n")}
+    found = {
+        opened(tmp_path, keys).fingerprint()
+        for keys in ("tile: 16\nblock: 32\n", "tile: 16\nblock: 64\nvalidation: {fraction: 0}\n")
+    }
     assert len(found) == 2
 
 
@@ -197,7 +204,9 @@ def test_what_cannot_be_cut(tmp_path: Path) -> None:
         opened(tmp_path, "tile: 16\nblock: 32\n")
 
 
-@pytest.mark.parametrize("options", [{}, {"blockysize": 3}, {"tiled": True, "blockxsize": 32, "blockysize": 16}])
+@pytest.mark.parametrize(
+    "options", [{}, {"blockysize": 3}, {"tiled": True, "blockxsize": 32, "blockysize": 16}]
+)
 def test_strips_and_tiles_of_a_file_read_alike(tmp_path: Path, options: dict[str, object]) -> None:
     picture = RNG.integers(0, 256, (3, 50, 1100), np.uint8)
     labels = (picture[:1] > 99).astype(np.uint8)
@@ -206,9 +215,13 @@ def test_strips_and_tiles_of_a_file_read_alike(tmp_path: Path, options: dict[str
     dataset = opened(tmp_path, "tile: 40\nblock: 600\n")
     for item in dataset.scored("train"):
         left = int(item.id.rpartition("_")[2])
-        np.testing.assert_array_equal(dataset.image(item, 3), picture[:, :, left : left + 550].transpose(1, 2, 0))
+        np.testing.assert_array_equal(
+            dataset.image(item, 3), picture[:, :, left : left + 550].transpose(1, 2, 0)
+        )
         np.testing.assert_array_equal(dataset.mask(item), labels[0, :, left : left + 550])
-    write(tmp_path / "images/one.tif", 255 - picture, **options)  # what is kept open must not outlive its file
+    write(
+        tmp_path / "images/one.tif", 255 - picture, **options
+    )  # what is kept open must not outlive its file
     again = opened(tmp_path, "tile: 40\nblock: 600\n")
     np.testing.assert_array_equal(again.image(again.items[0], 3)[:, 0, 0], 255 - picture[0, :40, 0])
 

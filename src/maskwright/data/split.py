@@ -18,7 +18,10 @@ from maskwright.data.sources.common import DataConfig, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 
 _APART = "name a validation split of its own, or set validation: {fraction: 0}"
-_SMALLER = 'choose a smaller block in dataset.yaml and groups: "{id:before last @}" (each block is one), or ' + _APART
+_SMALLER = (
+    'choose a smaller block in dataset.yaml and groups: "{id:before last @}" (each block is one), or '
+    + _APART
+)
 """What divides one raster."""
 
 _TEMPLATE = re.compile(r"\{id(?::before (?P<last>last )?(?P<mark>[^}]+))?\}")

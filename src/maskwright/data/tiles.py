@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -73,8 +74,8 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
         return [Span(0, 0, length)]
     steps = -(-free // (tile - overlap))
     starts = [step * free // steps for step in range(steps + 1)]
-    cuts = [0, *((left + tile + right) // 2 for left, right in zip(starts, starts[1:], strict=False)), length]
-    return [Span(*span) for span in zip(starts, cuts, cuts[1:], strict=False)]
+    cuts = [0, *((left + tile + right) // 2 for left, right in pairwise(starts)), length]
+    return [Span(start, *core) for start, core in zip(starts, pairwise(cuts), strict=True)]
 
 
 def covered(size: tuple[int, int], tiles: Sequence[Piece]) -> Bool[np.ndarray, "H W"]:

@@ -25,9 +25,9 @@ def answer(predict: Callable[[Picture], Prediction], item: Item, picture: Pictur
     for tile in item.tiles:
         said = predict(np.ascontiguousarray(picture[tile.window.slices]))
         if said.mask.shape != tile.window[2:]:
-            height, width = said.mask.shape
+            wanted, found = (" x ".join(map(str, size)) for size in (tile.window[2:], said.mask.shape))
             raise DataError(
-                f"{item.id}: the prediction of a tile of {tile.window.height} x {tile.window.width} is {height} x {width}",
+                f"{item.id}: the prediction of a tile of {wanted} is {found}",
                 "predict at the picture's own size",
             )
         if shares_KHW is None:

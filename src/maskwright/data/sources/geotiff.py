@@ -145,7 +145,9 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         made += _cut(pair, image, config, told)
     ((name, count),) = Counter(pair.id for pair in made).most_common(1)
     if count > 1:
-        raise DataError(f"two parts of rasters would be called {name}", "rename a raster so that no @ is in it")
+        raise DataError(
+            f"two parts of rasters would be called {name}", "rename a raster so that no @ is in it"
+        )
     return tuple(made)
 
 
@@ -162,7 +164,9 @@ def raw(part: Part) -> Raw:
         for top in range(0, whole.height, ROWS):
             rows = min(ROWS, whole.height - top)
             window = _rasterio_window(Window(whole.top + top, whole.left, rows, whole.width))
-            levels = grey_levels(raster.read(bands, window=window), told_window(part.told[1:]), str(part.file))
+            levels = grey_levels(
+                raster.read(bands, window=window), told_window(part.told[1:]), str(part.file)
+            )
             levels[raster.read_masks(bands, window=window) == 0] = 0
             picture[top : top + rows] = levels.transpose(1, 2, 0)
     return cast(Raw, picture)
