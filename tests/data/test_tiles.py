@@ -182,16 +182,6 @@ def test_an_excluded_picture_takes_its_tiles_along_and_an_excluded_tile_leaves_a
     np.testing.assert_array_equal(dataset.mask(holed), expected)
 
 
-def test_blocks_are_part_of_the_fingerprint(tmp_path: Path) -> None:
-    """Two ways to cut cores from the same tiles are scored differently."""
-    field(tmp_path, "one", 64, 64)
-    found = {
-        opened(tmp_path, keys).fingerprint()
-        for keys in ("tile: 16\nblock: 32\n", "tile: 16\nblock: 64\nvalidation: {fraction: 0}\n")
-    }
-    assert len(found) == 2
-
-
 def test_what_cannot_be_cut(tmp_path: Path) -> None:
     field(tmp_path, "one", 64, 64)
     with pytest.raises(ConfigError, match=r"overlap: 9 of tiles of 16 .* half"):

@@ -212,13 +212,7 @@ class Dataset:
         head = json.dumps([self.classes.names, meaning, *self.targets])
         rows = (
             json.dumps(
-                [
-                    item.id,
-                    item.split,
-                    item.group,
-                    *map(content, (item.image, item.mask, *item.targets)),
-                    *([item.piece.whole, item.piece.window, item.piece.core] if item.piece else ()),
-                ]
+                [item.id, item.split, item.group, *map(content, (item.image, item.mask, *item.targets))]
             )
             for item in self.items
         )
