@@ -101,22 +101,24 @@ def main() -> None:
         bare = peak_of([sys.executable, "-c", LIBRARIES], cache)[2]
         print(f"the libraries alone            {bare / 1e6:6.0f} MB", flush=True)
         writing = [sys.executable, __file__, "--write", str(root), "--side", str(options.side)]
-        _, seconds, peak = peak_of([*writing, "--layout", options.layout], cache)
+        _, seconds, _ = peak_of([*writing, "--layout", options.layout], cache)
         size = sum(file.stat().st_size for file in root.rglob("*.tif"))
         pixels = f"{options.side:,} x {options.side:,} x 3"
         print(f"{pixels} in {options.layout}, {size / 1e9:.2f} GB: written in {seconds:.0f} s", flush=True)
         (root / "dataset.yaml").write_text(KEYS.format(tile=options.tile, block=options.block))
         command = [sys.executable, "-c", MAIN, "data", "prepare", str(root), "--fit", options.fit]
         command += ["--workers", str(options.workers)]
+        peaks = []
         for what in ("opened and stored", "opened again"):
             said, seconds, peak = peak_of(command, cache)
+            peaks.append(peak)
             verdict = "within" if peak < LIMIT else "OVER"
             print(
                 f"{what:<18} {seconds:6.0f} s   {peak / 1e6:6.0f} MB at its peak, {verdict} 1 GB", flush=True
             )
         stored = sum(file.stat().st_size for file in (cache / "stores").rglob("*") if file.is_file())
         print(f"{' '.join(said.split())}\nthe store: {stored:,} bytes", flush=True)
-    raise SystemExit(peak >= LIMIT)
+    raise SystemExit(max(peaks) >= LIMIT)
 
 
 if __name__ == "__main__":
