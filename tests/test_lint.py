@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,8 @@ CASES: list[tuple[str, dict[str, object], RunFacts, dict[str, object], RunFacts]
         KIDNEYS,
     ),
     ("lost-scale", {"input.fit": "crop", "augment.crop": 0.5}, PETS, {"augment.crop": 1}, PETS),
+    ("idle-foreground", {"train.foreground": 0.5}, EMPTY, {"train.foreground": 0.7}, EMPTY),
+    ("idle-foreground", {"train.foreground": 0.5}, replace(EMPTY, empty=1.0), {"train.foreground": 0}, EMPTY),
 ]
 
 

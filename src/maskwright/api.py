@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import yaml
 
@@ -497,18 +498,16 @@ def augmented_sheet(
     progress: Progress = SILENT,
 ) -> Image:
     """The first training pictures of epoch 1 and their masks, as the recipe augments them at full strength."""
-    import numpy as np
-
     from maskwright.data.store import prepare
     from maskwright.training.begin import assemble
     from maskwright.training.device import make_accelerator
-    from maskwright.training.step import epoch_order, load_batch
+    from maskwright.training.step import epoch_pictures, load_batch
 
     chosen, dataset = choose_recipe(recipe), _open(data, skip_broken, progress)
     store = prepare(dataset, chosen.input, skip_broken=skip_broken, progress=progress)
     machinery, _ = assemble(chosen, dataset, store, make_accelerator("cpu", "fp32"))
-    rows, copies = epoch_order(store.rows("train"), chosen.augment.copies, 0, chosen.seed)
-    batch = load_batch(machinery, np.asarray(rows[:pictures]), np.asarray(copies[:pictures]), 0, 1.0)
+    rows, copies = epoch_pictures(store, chosen, 0)
+    batch = load_batch(machinery, rows[:pictures], copies[:pictures], 0, 1.0)
     return batch_sheet(batch, dataset.classes, title=f"Augmented by {recipe}")
 
 
@@ -713,14 +712,17 @@ def _work(
 
 
 def _judge(run: Run, dataset: Dataset, means: Means) -> None:
-    """The temperature, validation scores at native size, and predictions.png with pictures from all over that split."""
-    items = dataset.split("validation")
+    """The temperature, validation scores at native size, and predictions.png with pictures from all over that split; of
+    pictures in tiles, the tile in their middle: eight whole ones would be too much for memory and eyes.
+    """
+    items = dataset.scored("validation")
     shown = {item.id for item in items[:: max(1, len(items) // SHOWN)][:SHOWN]}
     kept: dict[str, tuple[Picture, Mask, Mask]] = {}
 
     def keep(item: Item, picture: Picture, truth: Mask, prediction: Prediction) -> None:
         if item.id in shown:
-            kept[item.id] = (picture, truth, prediction.mask)
+            seen = item.tiles[len(item.tiles) // 2].window.slices if item.tiles else np.s_[:, :]
+            kept[item.id] = (picture[seen].copy(), truth[seen].copy(), prediction.mask[seen].copy())
 
     run.calibrate(data=dataset, device=means.device, progress=means.progress)
     predictor, folder = run.predictor(means.device), run.folder.scores("validation")

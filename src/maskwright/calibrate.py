@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
-from maskwright.data.dataset import Dataset
+from maskwright.data.dataset import Dataset, Item
+from maskwright.data.tiles import answering
 from maskwright.errors import DataError
 from maskwright.evaluation import PredictsMasks, check_classes
 from maskwright.metrics.calibration import count_confidence, fit_temperature
 from maskwright.metrics.measures import ece
 from maskwright.progress import SILENT, Progress
-from maskwright.tensors import IGNORE, Prediction
+from maskwright.tensors import IGNORE, Mask, Prediction
 
 PICTURES, PIXELS = 128, 2000
 """At most so many pictures, and pixels of each: memory and time have a bound, and one number needs no more."""
@@ -42,7 +44,8 @@ def calibrate(
 
     PICTURES from all over the split are predicted at their own size, as evaluation does it (with the predictor's own
     test-time augmentation), and PIXELS of each are drawn without replacement, by `seed` and the picture's position:
-    the same every time. Ignored pixels do not count, files that cannot be read are left out.
+    the same every time. Ignored pixels do not count, files that cannot be read are left out. Of a tile only the core
+    is drawn from, which is what evaluation scores of it.
 
     Raises DataError when the classes are not the predictor's, and when no picture can be used.
     """
@@ -58,7 +61,7 @@ def calibrate(
                 picture, truth = dataset.image(items[place], predictor.channels), dataset.mask(items[place])
             except DataError:
                 continue
-            usable = np.flatnonzero(truth != IGNORE)
+            usable = np.flatnonzero(_counting(items[place], truth))
             random = np.random.default_rng((seed, place))
             drawn = random.choice(usable, min(PIXELS, len(usable)), replace=False, shuffle=False)
             shares.append(predictor(picture).probabilities.reshape(len(dataset.classes), -1)[:, drawn])
@@ -76,3 +79,9 @@ def calibrate(
         for said in (replace(whole, temperature=1.0), whole)
     )
     return Fitted(temperature, before, after, len(shares), len(truth_S))
+
+
+def _counting(item: Item, truth_HW: Mask) -> Bool[np.ndarray, "H W"]:
+    """The pixels that evaluation counts of an item."""
+    known_HW: Bool[np.ndarray, "H W"] = np.not_equal(truth_HW, IGNORE)
+    return known_HW if item.piece is None else known_HW & answering(item.piece)

@@ -242,6 +242,9 @@ class TrainConfig(Part):
     """Epochs without a better `monitor` before the run stops; 0: never."""
     monitor: Literal["val_dice_image", "val_miou", "val_loss"] = "val_dice_image"
     """Decides which epoch is the best, and early stopping."""
+    foreground: Share = 0.0
+    """Least share of an epoch's pictures that hold a class other than 0 (with `input.fit` crop, before the window is
+    cut): they are shown several times for it, each time augmented anew, and fewer of the others. 0: each once."""
     workers: NonNegativeInt = 0
     """Threads that decode when the store is built; 0: one per CPU."""
     compile: bool = False

@@ -21,6 +21,7 @@ from maskwright.metrics.objects import ObjectScore, by_size, objects
 from maskwright.metrics.pictures import facts
 from maskwright.metrics.scores import Scores, scores
 from maskwright.metrics.surface import surface
+from maskwright.predict.stitch import answer
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture, Prediction
 
@@ -54,7 +55,8 @@ def evaluate(
 ) -> Scores:
     """Predict every picture of `split` and score it against its original mask under `contract`.
 
-    Pictures go through alone at their own size, exactly as `predict` does it; of two classes, the second is
+    Pictures go through alone at their own size, exactly as `predict` does it; those that were cut into tiles tile by
+    tile, and are scored as the one picture that their cores make (`Dataset.scored`). Of two classes, the second is
     predicted where its probability is greater than the contract's threshold. `keep` is called for each
     picture, with the truth and the prediction that were scored, at native size.
 
@@ -82,7 +84,7 @@ def evaluate(
                 continue
             if broken and not skip_broken:
                 continue  # it will end in an error: only read on, so that the error names all broken files
-            said = predictor(picture)
+            said = answer(predictor, item, picture)
             prediction = _under(contract, said)
             temperature = said.temperature
             recut += not np.array_equal(said.mask, prediction.mask)
@@ -190,7 +192,7 @@ def _under(contract: MetricContract, prediction: Prediction) -> Prediction:
 
 
 def _labelled(dataset: Dataset, split: str) -> tuple[Item, ...]:
-    items = dataset.split(split)
+    items = dataset.scored(split)
     if not items:
         there = sorted({item.split for item in dataset.items})
         raise DataError(f"{dataset.name} has no split {split!r}", f"it has: {', '.join(there)}")

@@ -470,6 +470,18 @@ def idle_targets(recipe: Recipe, facts: RunFacts) -> Advice | None:
     )
 
 
+def idle_foreground(recipe: Recipe, facts: RunFacts) -> Advice | None:
+    wanted, there = recipe.train.foreground, 1 - facts.empty
+    if not wanted or not facts.pictures or 0 < there < wanted:
+        return None
+    return Advice(
+        "idle-foreground",
+        "note",
+        f"train.foreground={wanted:g} has no effect: {there:.0%} of the training masks hold foreground",
+        "ask for a greater share, or leave it at 0" if there else "look whether class 0 is the background",
+    )
+
+
 RULES: tuple[Callable[[Recipe, RunFacts], Advice | None], ...] = (
     untrained_class,
     uncounted_class,
@@ -493,6 +505,7 @@ RULES: tuple[Callable[[Recipe, RunFacts], Advice | None], ...] = (
     swapped_sides,
     lost_scale,
     idle_targets,
+    idle_foreground,
 )
 
 

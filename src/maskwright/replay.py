@@ -38,7 +38,7 @@ from maskwright.runfolder import RunFolder
 from maskwright.training.begin import assemble, first_state
 from maskwright.training.device import make_accelerator
 from maskwright.training.record import data_of, init_of, life_of, mark_of
-from maskwright.training.step import Machinery, TrainState, epoch_order, train_step
+from maskwright.training.step import Machinery, TrainState, epoch_pictures, train_step
 
 STEPS = 8
 """Steps that `verify` does again."""
@@ -170,9 +170,9 @@ def replay(
 ) -> Iterator[Mark]:
     """The marks that the receipt has of steps 0 to `last`, made again by its plan. Mutates `state`."""
     recipe, counters = machinery.recipe, state.counters
-    rows, wanted = machinery.store.rows("train"), {mark.step for mark in receipt.marks}
+    wanted = {mark.step for mark in receipt.marks}
     batch = recipe.train.batch if isinstance(recipe.train.batch, int) else receipt.batch
-    pictures = len(rows) * (recipe.augment.copies + 1)
+    pictures = len(machinery.store.rows("train")) * (recipe.augment.copies + 1)
     steps_per_epoch = math.ceil(pictures / (batch * recipe.train.accumulate))
     yield mark_of(machinery, state)
     for step in range(last):
@@ -181,7 +181,7 @@ def replay(
         counters.micro_batch = plan.micro_batch if plan.micro_batch < receipt.batch else batch
         torch.set_num_threads(threads or in_force(receipt.lives, step).threads)
         counters.epoch, counters.step_in_epoch = divmod(step, steps_per_epoch)
-        order, copies = epoch_order(rows, recipe.augment.copies, counters.epoch, recipe.seed)
+        order, copies = epoch_pictures(machinery.store, recipe, counters.epoch)
         part = np.array_split(np.arange(pictures), steps_per_epoch)[counters.step_in_epoch]
         train_step(state, machinery, order[part], copies[part])
         if counters.step in wanted:

@@ -97,16 +97,22 @@ def test_a_bare_folder_of_rasters(tmp_path: Path) -> None:
     assert find_broken(dataset) == []
 
 
-def test_tiles_of_one_raster_have_groups_of_their_own_when_asked(tmp_path: Path) -> None:
+def test_one_raster_is_divided_by_its_blocks(tmp_path: Path) -> None:
     bands = RNG.integers(0, 256, (1, 3, *SIZE), dtype=np.uint8)
     fields(tmp_path, bands, RNG.integers(0, 3, (1, *SIZE)).astype(np.uint8), 1)
     keys = "format: geotiff\ntile: 16\nclasses: [a, b, c]\n"
     (tmp_path / "dataset.yaml").write_text(keys)
-    with pytest.raises(DataError, match="are one group"):
+    with pytest.raises(DataError, match=r"are one group .* choose a smaller block"):
         open_dataset(tmp_path)
-    (tmp_path / "dataset.yaml").write_text(keys + 'groups: "{id}"\n')
+    (tmp_path / "dataset.yaml").write_text(keys + "block: 20\n")
     dataset = open_dataset(tmp_path)
-    assert (len(dataset.split("train")), len(dataset.split("validation"))) == (11, 1)
+    assert dataset.source["groups"] == "{id:before last @}"
+    assert {item.group for item in dataset.items} == {
+        f"field0@{top}_{left}" for top in (0, 20) for left in (0, 19, 37)
+    }
+    assert (len(dataset.scored("train")), len(dataset.scored("validation"))) == (5, 1)
+    (tmp_path / "again.yaml").write_text(dataset.to_yaml())
+    assert open_dataset(tmp_path / "again.yaml").items == dataset.items
 
 
 def test_tiles_put_together_are_the_raster(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from maskwright.data.classes import IGNORE, ClassMap
 from maskwright.data.places import read_raw, where
 from maskwright.data.sources.common import Box, DataConfig, Pair
+from maskwright.data.tiles import Window
 from maskwright.data.truths import MaskFacts
 from maskwright.errors import DataError
 
@@ -21,24 +22,41 @@ if TYPE_CHECKING:
 def ignored_boxes(
     config: DataConfig, pairs: Sequence[Pair], facts: Mapping[str, MaskFacts | None], told: str
 ) -> dict[str, tuple[Box, ...]]:
-    """Boxes by id, of the masks that can be read. Raises DataError for an unknown id and for a box beside its mask."""
+    """Boxes by id, of the masks that can be read. What is said of a tile, or of the picture that tiles are cut from,
+    holds for all tiles that show it. Raises DataError for an unknown id and for a box beside its mask.
+    """
     wanted = dict(config.ignore or {})
-    ids = {pair.id for pair in pairs} | set(config.exclude)
+    sizes = {name: (fact.height, fact.width) for name, fact in facts.items() if fact is not None}
+    windows = {pair.id: pair.piece.window for pair in pairs if pair.piece is not None}
+    wholes = {pair.id: pair.piece.whole for pair in pairs if pair.piece is not None}
+    for name, window in windows.items():
+        height, width = sizes.get(wholes[name], (0, 0))
+        sizes[wholes[name]] = (
+            max(height, window.top + window.height),
+            max(width, window.left + window.width),
+        )
+    known = {pair.id for pair in pairs} | {*config.exclude, *wholes.values()}
     for name, boxes in wanted.items():
-        if name not in ids:
+        if name not in known:
             raise DataError(f"ignore in {told} names {name}, which the data do not hold", "leave it out")
-        if (fact := facts.get(name)) is None:
-            continue
         for top, left, height, width in boxes:
-            if top + height > fact.height or left + width > fact.width:
+            if name in sizes and (top + height > sizes[name][0] or left + width > sizes[name][1]):
                 raise DataError(
                     f"ignore in {told} gives {name} the box {[top, left, height, width]}, and its mask is "
-                    f"{fact.height} x {fact.width}",
+                    f"{sizes[name][0]} x {sizes[name][1]}",
                     "boxes are [top, left, height, width] in pixels",
                 )
-    return {
-        pair.id: wanted[pair.id] for pair in pairs if pair.id in wanted and facts.get(pair.id) is not None
-    }
+    of_whole: dict[str, list[Window]] = {}
+    for name, boxes in wanted.items():
+        if name in windows:
+            of_whole.setdefault(wholes[name], []).extend(windows[name].outwards(box) for box in boxes)
+        elif name in wholes.values():
+            of_whole.setdefault(name, []).extend(Window(*box) for box in boxes)
+    found = {pair.id: wanted[pair.id] for pair in pairs if pair.id in wanted and pair.id not in windows}
+    for name, window in windows.items():
+        shown = [window.shared(box) for box in of_whole.get(wholes[name], ())]
+        found[name] = tuple(dict.fromkeys(box.within(window) for box in shown if box is not None))
+    return {name: boxes for name, boxes in found.items() if boxes and facts.get(name) is not None}
 
 
 def count_without(pair: Pair, classes: ClassMap, boxes: Sequence[Box]) -> NDArray[np.int64]:

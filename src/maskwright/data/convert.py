@@ -74,6 +74,10 @@ def convert(dataset: Dataset, form: str, out: Path, progress: Progress = SILENT)
     write = {"folder": _to_folder, "coco": _to_coco, "voc": _to_voc, "npz": _to_npz}[form]
     with progress.task("Converting", len(pairs)) as advance:
         keys, told = write(dataset, pairs, out, advance)
+    if any(pair.item.piece for pair in pairs):
+        lost.append(
+            "tiles are pictures of their own now: each is scored alone, with what it shares with others"
+        )
     if dataset.targets and "targets" not in keys:
         lost.append(f"the dense targets {', '.join(dataset.targets)}: {form} has no place for them")
     keys = {"path": ".", "format": form, **keys}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from maskwright.config import suggest
 from maskwright.data.boxes import count_without, ignored_boxes, without_boxes
-from maskwright.data.classes import ClassMap, Colour, class_map
+from maskwright.data.classes import IGNORE, ClassMap, Colour, class_map
 from maskwright.data.fingerprint import content_hashes, digest, recall
 from maskwright.data.image_io import dense_size, read_dense
 from maskwright.data.part import Part
@@ -60,6 +60,7 @@ from maskwright.data.sources.common import (
     split_name,
 )
 from maskwright.data.split import assign_splits, groups_of, straddling
+from maskwright.data.tiles import Piece, covered
 from maskwright.data.truths import (
     all_facts,
     check_sizes,
@@ -114,6 +115,10 @@ class Item:
     """In the order of `Dataset.targets`; None, where it has no file, only in test and unlabelled."""
     ignored: tuple[Box, ...] = ()
     """Boxes of the mask that count nowhere."""
+    piece: Piece | None = None
+    """Of a tile: where it lies in the picture that it is scored in."""
+    tiles: tuple[Piece, ...] = ()
+    """Of a picture that `Dataset.scored` put together: its tiles, which go through a network one by one."""
 
 
 @dataclass(frozen=True)
@@ -141,18 +146,32 @@ class Dataset:
         wanted = split_name(name, "the command")
         return tuple(item for item in self.items if item.split == wanted)
 
+    def scored(self, name: str) -> tuple[Item, ...]:
+        """The same as they are scored: tiles as the one picture that they are cut from, others as they are.
+
+        Training knows tiles; a score of tiles would cut contours and objects at every border. Raises ConfigError.
+        """
+        together: dict[str, list[Item]] = {}
+        for item in self.split(name):
+            together.setdefault(item.id if item.piece is None else item.piece.whole, []).append(item)
+        return tuple(_whole(id, parts) for id, parts in together.items())
+
     def image(self, item: Item, channels: int) -> Picture:
         """HWC uint8, upright, with 1, 3 or 4 channels. Raises DataError."""
         return read_picture(item.image, channels)
 
     def mask(self, item: Item) -> Mask:
-        """HW uint8 class ids, IGNORE where nothing is known. Raises DataError: no mask, size, unlisted values."""
+        """HW uint8 class ids, IGNORE where nothing is known, and where a picture in tiles lacks one (left out, or of
+        another split). Raises DataError: no mask, size, unlisted values.
+        """
         if item.mask is None:
             raise DataError(f"{item.id} has no mask", "choose a labelled split")
         raw = read_raw(item.mask, self.classes.coloured)
         ids = self.classes.encode(raw, where(item.mask))
         if ids.shape != (size := self.size(item)):
             raise size_error([(item.id, ids.shape, size)])
+        if item.tiles:
+            ids = np.where(covered(size, item.tiles), ids, np.uint8(IGNORE))
         return without_boxes(ids, item.ignored)
 
     def dense(self, item: Item, target: str) -> Field:
@@ -268,6 +287,20 @@ class Dataset:
             )
             for fold in range(count)
         )
+
+
+def _whole(id: str, parts: Sequence[Item]) -> Item:
+    """A picture as it is scored, of its tiles; in a group of its own where they are in several."""
+    first = parts[0]
+    if first.piece is None:
+        return first
+    group = first.group if len({item.group for item in parts}) == 1 else id
+    tiles = tuple(item.piece for item in parts if item.piece is not None)
+    boxes = dict.fromkeys(
+        piece.window.outwards(box) for piece, item in zip(tiles, parts, strict=True) for box in item.ignored
+    )
+    image, mask = first.piece.image, first.piece.mask
+    return Item(id, image, mask, first.split, group, first.targets, tuple(boxes), tiles=tiles)
 
 
 def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progress = SILENT) -> Dataset:
@@ -424,7 +457,7 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
     """The data set that the keys of a dataset.yaml describe. Raises ConfigError and DataError as `open_dataset`."""
     listing = _listed(values, root)
     config, pairs, told = listing.config, listing.pairs, f"dataset.yaml of {root.name}"
-    excluded = set(config.exclude)
+    excluded = _excluded(config, pairs)
     used = [pair for pair in pairs if pair.id not in excluded]
     check_sizes(used, facts := all_facts(pairs, coloured_values(config), progress), progress)
     config = with_classes(config, [facts[pair.id] for pair in used], used)
@@ -439,12 +472,13 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
         config = config.model_copy(update={"validation": ValidationConfig()})
     splits = assign_splits(pairs, groups, [foreground(pixels.get(pair.id)) for pair in pairs], config, told)
     items = tuple(
-        Item(pair.id, pair.image, pair.mask, split, group, pair.targets, boxes.get(pair.id, ()))
+        Item(pair.id, pair.image, pair.mask, split, group, pair.targets, boxes.get(pair.id, ()), pair.piece)
         for pair, split, group in zip(pairs, splits, groups, strict=True)
         if pair.id not in excluded
     )
     if not items:
         raise DataError(f"{root} is empty after exclude", "leave out fewer")
+    _check_tiles(items)
     grouped = config.groups != "{id}"
     dataset = Dataset(
         root=root,
@@ -458,12 +492,36 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
         targets=tuple(config.targets or ()),
     )
     _check_targets(dataset, config.targets or {}, progress)
-    return replace(dataset, advice=_advice(dataset, config, {pair.id for pair in pairs}))
+    wholes = {pair.piece.whole for pair in pairs if pair.piece is not None}
+    return replace(dataset, advice=_advice(dataset, config, {pair.id for pair in pairs} | wholes))
+
+
+def _excluded(config: DataConfig, pairs: Sequence[Pair]) -> set[str]:
+    """Ids that `exclude` names; the id of a picture stands for all of its tiles."""
+    named = set(config.exclude)
+    return named | {pair.id for pair in pairs if pair.piece is not None and pair.piece.whole in named}
+
+
+def _check_tiles(items: Sequence[Item]) -> None:
+    """Raises DataError where tiles that share pixels would train and judge."""
+    tiles = [(item, item.piece) for item in items if item.piece is not None]
+    overlapping = {piece.whole for _, piece in tiles if piece.window != piece.core}
+    first_of: dict[str, Item] = {}
+    for item, piece in tiles:
+        first = first_of.setdefault(piece.whole, item)
+        if first.split != item.split and piece.whole in overlapping:
+            raise DataError(
+                f"{first.id} is for {first.split} and {item.id} for {item.split}, but tiles of {piece.whole} share "
+                "pixels",
+                'keep them in one group (groups: "{id:before last @}"); a smaller block makes more groups',
+            )
 
 
 _OWN_KEYS = {
     "bands": ("geotiff",),
     "tile": ("geotiff",),
+    "overlap": ("geotiff",),
+    "block": ("geotiff",),
     "window": ("geotiff", "tiff-stack", "nifti", "dicom"),
 }
 

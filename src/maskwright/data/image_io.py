@@ -46,7 +46,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             if image.width * image.height > LARGEST:
                 raise DataError(
                     f"{path} claims {image.height} x {image.width} pixels, the limit is {LARGEST:,}",
-                    "cut it into smaller pictures",
+                    _smaller(path),
                 )
             yield image
     except FileNotFoundError as error:
@@ -54,13 +54,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise DataError(f"{path} is no image that can be read", "replace it or leave it out") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{path} claims far more than {LARGEST:,} pixels", "cut it into smaller pictures"
-        ) from error
+        raise DataError(f"{path} claims far more than {LARGEST:,} pixels", _smaller(path)) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         raise DataError(
             f"{path} cannot be decoded: {_one_line(error)}", "replace it or leave it out"
         ) from error
+
+
+def _smaller(path: Path) -> str:
+    """What to do with a picture that is too large to be decoded whole."""
+    smaller = "cut it into smaller pictures"
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return f"{smaller}; in a data set, format: geotiff reads TIFFs of any size in windows"
+    return smaller
 
 
 def _one_line(error: Exception) -> str:

@@ -35,7 +35,7 @@ WHY = {
     "nifti": "volumes (.nii) beside volumes of labels",
     "dicom": "slices (.dcm) beside masks of the same names",
     "npz": "arrays in .npz files",
-    "geotiff": "TIFFs that say where on the earth they lie",
+    "geotiff": "TIFFs that say where on the earth they lie, or are too large to be read whole",
     "tiff-stack": "TIFFs of several pages beside others",
     "folder": "pictures and masks in folders, paired by their names",
 }

@@ -17,6 +17,13 @@ from maskwright.config import suggest
 from maskwright.data.sources.common import DataConfig, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 
+_APART = "name a validation split of its own, or set validation: {fraction: 0}"
+_SMALLER = (
+    'choose a smaller block in dataset.yaml and groups: "{id:before last @}" (each block is one), or '
+    + _APART
+)
+"""What divides one raster."""
+
 _TEMPLATE = re.compile(r"\{id(?::before (?P<last>last )?(?P<mark>[^}]+))?\}")
 
 
@@ -66,13 +73,17 @@ def _groups_of_file(ids: Sequence[str], path: Path) -> list[str]:
 
 
 def draw_validation(
-    groups: Sequence[str], shares: Sequence[float], fraction: float, seed: int
+    groups: Sequence[str],
+    shares: Sequence[float],
+    fraction: float,
+    seed: int,
+    hint: str = _APART,
 ) -> frozenset[int]:
     """The rows that validate: about `fraction` of them, whole groups, spread evenly over the shares.
 
     Groups are sorted by their mean share and cut into as many strata as groups are wanted; one group of each
     stratum is drawn, then a second, as long as that brings the number of rows closer to `fraction`. At least
-    one group is drawn and one is left. Raises DataError when there is one group only.
+    one group is drawn and one is left. Raises DataError, with `hint`, when there is one group only.
     """
     if fraction == 0 or not groups:
         return frozenset()
@@ -80,7 +91,7 @@ def draw_validation(
     if len(members) == 1:
         raise DataError(
             f"all {len(groups)} training images are one group ({groups[0]}), which cannot be divided",
-            "name a validation split of its own, or set validation: {fraction: 0}",
+            hint,
         )
     wanted = fraction * len(groups)
     strata = min(max(1, round(wanted * len(members) / len(groups))), len(members))
@@ -192,7 +203,11 @@ def assign_splits(
             f"validation is drawn from {draw.from_!r}, which is empty", suggest(draw.from_, origins)
         )
     drawn = draw_validation(
-        [groups[row] for row in rows], [shares[row] for row in rows], draw.fraction, draw.seed
+        [groups[row] for row in rows],
+        [shares[row] for row in rows],
+        draw.fraction,
+        draw.seed,
+        _SMALLER if any(pairs[row].piece for row in rows) else _APART,
     )
     for place, row in enumerate(rows):
         splits[row] = "validation" if place in drawn else "train"

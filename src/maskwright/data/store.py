@@ -36,7 +36,7 @@ from maskwright.fit import Fit, fit_dense, fit_images, fit_labels, place
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import IGNORE
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 """Of the layout on disk and of everything that changes its bytes."""
 NAMED = 5
 """Broken items that an error names; the others it counts."""
@@ -87,6 +87,8 @@ class Store:
     widths: Int64[np.ndarray, " N"]
     offsets: Int64[np.ndarray, " N"]
     """Where each row begins in `data`."""
+    foreground: Int64[np.ndarray, " N"]
+    """Mask pixels of each row, as training sees them, that are of another class than 0."""
     data: UInt8[np.ndarray, " bytes"]
     """Memory-mapped, read-only."""
     targets: Mapping[str, Moments] = field(default_factory=dict)
@@ -164,7 +166,7 @@ class Store:
 class _Index(BaseModel):
     """index.json."""
 
-    version: Literal[1]
+    version: Literal[2]
     dataset: str
     channels: int
     size: tuple[int, int]
@@ -172,6 +174,7 @@ class _Index(BaseModel):
     ids: tuple[str, ...]
     splits: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
+    foreground: tuple[int, ...]
     class_pixels: tuple[int, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -314,6 +317,7 @@ def _build(
     kept: list[Item] = []
     shapes: list[tuple[int, int]] = []
     windows: list[Window] = []
+    foreground: list[int] = []
     broken: dict[str, DataError] = {}
     moments: dict[str, list[Moments]] = {name: [] for name in dataset.targets}
     with (
@@ -334,6 +338,7 @@ def _build(
                 kept.append(item)
                 shapes.append((row.planes.shape[1], row.planes.shape[2]))
                 windows.append(row.window)
+                foreground.append(int(row.pixels[1 : len(dataset.classes)].sum()))
                 if item.split == counted:
                     levels += row.levels
                     pixels += row.pixels
@@ -353,6 +358,7 @@ def _build(
         ids=tuple(item.id for item in kept),
         splits=tuple(item.split for item in kept),
         shapes=tuple(shapes),
+        foreground=tuple(foreground),
         class_pixels=tuple(pixels[: len(dataset.classes)].tolist()),
         mean=tuple(mean.tolist()),
         deviation=tuple(deviation.tolist()),
@@ -503,6 +509,7 @@ def _open(folder: Path) -> Store:
         heights=heights,
         widths=widths,
         offsets=np.concatenate([[0], index.ends()[:-1]]),
+        foreground=np.array(index.foreground, np.int64),
         data=np.asarray(np.memmap(folder / "data.bin", np.uint8, "r")),
         targets=index.targets,
         fields=np.asarray(np.memmap(folder / "dense.bin", np.float32, "r"))

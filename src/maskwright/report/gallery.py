@@ -15,6 +15,7 @@ from maskwright.errors import RunError
 from maskwright.files import write_bytes, write_text
 from maskwright.metrics.scores import Scores
 from maskwright.predict.predictor import Predictor
+from maskwright.predict.stitch import answer
 from maskwright.progress import SILENT, Progress
 
 FOLDER = "gallery"
@@ -88,14 +89,14 @@ def save_gallery(
     quality_N = scores.tallies.quality_N
     dice = scores.by_image()
     expected = {} if quality_N is None else dict(zip(scores.ids, quality_N.tolist(), strict=True))
-    items = {item.id: item for item in dataset.split(split)}
+    items = {item.id: item for item in dataset.scored(split)}
     chosen = choose(dice, expected=expected)
     index = []
     with progress.task("Drawing examples", len(chosen)) as advance:
         for number, (kind, id) in enumerate(chosen):
             picture = dataset.image(items[id], predictor.channels)
-            truth, answer = dataset.mask(items[id]), predictor(picture).mask
-            drawn = (picture, *(overlay(picture, mask, dataset.classes) for mask in (truth, answer)))
+            masks = dataset.mask(items[id]), answer(predictor, items[id], picture).mask
+            drawn = (picture, *(overlay(picture, mask, dataset.classes) for mask in masks))
             for part, pixels in zip(PARTS, drawn, strict=True):
                 write_bytes(folder / f"{number:02}-{part}.jpg", jpeg(scaled(pixels, BOX), quality=82))
             said = {"score": dice[id], "expected": expected.get(id, math.nan)}

@@ -36,7 +36,7 @@ def read_result(
     search = study.plan.search
     if search is not None:
         trials = read_trials(folder, search)
-        pictures = 0 if dataset is None else len(dataset.split("validation"))
+        pictures = 0 if dataset is None else len(dataset.scored("validation"))
         return StudyResult(
             study, folder, pictures, trials=trials, importances=importances(folder, search), failed=failed
         )

@@ -18,7 +18,7 @@ from maskwright.runfolder import RunFolder
 from maskwright.training.step import (
     Counters,
     Machinery,
-    epoch_order,
+    epoch_pictures,
     hard_labels,
     judging,
     load_batch,
@@ -76,9 +76,7 @@ class Board:
 
     def _draw_first_batch(self) -> None:
         machinery = self.machinery
-        rows, copies = epoch_order(
-            machinery.store.rows("train"), machinery.recipe.augment.copies, 0, machinery.recipe.seed
-        )
+        rows, copies = epoch_pictures(machinery.store, machinery.recipe, 0)
         strength = self.counters.strength
         batch = load_batch(machinery, rows[:SHOWN], copies[:SHOWN], 0, strength)
         sheet = batch_sheet(batch, self.classes)

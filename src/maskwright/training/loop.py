@@ -26,7 +26,7 @@ from maskwright.training.device import batch_size, make_accelerator
 from maskwright.training.epoch import epoch_line, finish_epoch, out_of_patience, validate
 from maskwright.training.interrupt import polite_stop
 from maskwright.training.record import Recorder
-from maskwright.training.step import epoch_order, train_step
+from maskwright.training.step import epoch_pictures, train_step
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ def train(
         else:
             progress.say("The run was stopped before its first save; it starts from its first step.")
     folder.write_metrics(state.counters.rows)
-    counters, rows = state.counters, store.rows("train")
+    counters = state.counters
     counters.batch = counters.batch or batch_size(machinery, state)
     counters.micro_batch = counters.micro_batch or counters.batch
-    pictures = len(rows) * (recipe.augment.copies + 1)
+    pictures = len(store.rows("train")) * (recipe.augment.copies + 1)
     steps_per_epoch = math.ceil(pictures / (counters.batch * recipe.train.accumulate))
     if counters.budget is None or not counters.total_steps:
         counters.total_steps = recipe.train.epochs * steps_per_epoch
@@ -108,7 +108,7 @@ def train(
     with polite_stop() as stop, Board(folder, spec, machinery, counters) as board:
         while counters.step < counters.total_steps and not out_of_patience(recipe, counters):
             epochs = counters.epoch + math.ceil((counters.total_steps - counters.step) / steps_per_epoch)
-            epoch_rows, copies = epoch_order(rows, recipe.augment.copies, counters.epoch, recipe.seed)
+            epoch_rows, copies = epoch_pictures(store, recipe, counters.epoch)
             parts = np.array_split(np.arange(pictures), steps_per_epoch)  # no tiny last batch
             with progress.task(f"Epoch {counters.epoch + 1}/{epochs}", steps_per_epoch) as advance:
                 advance(counters.step_in_epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,11 +140,38 @@ def judging(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def epoch_order(rows: np.ndarray, copies: int, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, copies) of an epoch, shuffled by (seed, epoch) alone. Copy 0 is the only one, or the original."""
+def epoch_pictures(store: Store, recipe: Recipe, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, copies) of the training pictures of an epoch, in its order."""
+    rows = store.rows("train")
+    holds, share = store.foreground[rows] > 0, recipe.train.foreground
+    return epoch_order(rows, recipe.augment.copies, epoch, recipe.seed, holds, share)
+
+
+def epoch_order(
+    rows: np.ndarray,
+    copies: int,
+    epoch: int,
+    seed: int,
+    holds: np.ndarray | None = None,
+    share: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, copies) of an epoch, shuffled by (seed, epoch) alone. Copy 0 is the only one, or the original.
+
+    At least `share` of them are rows of which `holds` (one per row) is true, if there is any. Where they are fewer by
+    themselves, all of them are shown once, then all once more, and so on, each time under a copy number of its own;
+    the last round and the other rows are drawn without replacement. An epoch stays as long as it was.
+    """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(rows) * (copies + 1))
-    return rows[order % len(rows)], order // len(rows)
+    rounds = np.zeros_like(order)
+    found = np.zeros(len(order), bool) if holds is None else holds[order % len(rows)]
+    wanted = math.ceil(round(share * len(order), 6))  # 0.1 * 30 is a little more than 3
+    if 0 < found.sum() < wanted:
+        rounds[:wanted] = np.arange(wanted) // found.sum()
+        order = np.concatenate([np.resize(order[found], wanted), order[~found][: len(order) - wanted]])
+        mixed = random.permutation(len(order))
+        order, rounds = order[mixed], rounds[mixed]
+    return rows[order % len(rows)], order // len(rows) + rounds * (copies + 1)
 
 
 def load_batch(

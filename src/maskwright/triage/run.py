@@ -6,14 +6,16 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import ImageDraw
 
 from maskwright.data.dataset import Dataset
+from maskwright.data.tiles import answering
 from maskwright.draw import jpeg, overlay, scaled
 from maskwright.errors import ConfigError, DataError
 from maskwright.evaluation import check_classes
 from maskwright.progress import SILENT, Progress
-from maskwright.tensors import Mask, Picture
+from maskwright.tensors import IGNORE, Mask, Picture
 from maskwright.triage.disputes import Dispute, Region, dispute
 from maskwright.triage.judges import Panel
 
@@ -95,6 +97,8 @@ def triage(panel: Panel, progress: Progress = SILENT) -> Triage:
                 except DataError as error:
                     broken.append(str(error))
                     continue
+                if item.piece is not None:  # what lies outside, a neighbour answers for
+                    label = np.where(answering(item.piece), label, np.uint8(IGNORE))
                 prediction = predictor(picture)
                 said = dispute(label, prediction.calibrated)
                 cases.append(Case(item.id, item.split, item.id in judge.seen, said))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskwright.config import suggest
 from maskwright.data.part import Part
+from maskwright.data.tiles import Piece
 from maskwright.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test", "unlabelled")
@@ -78,7 +79,11 @@ class DataConfig(_Keys):
     bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """geotiff: the bands that are channels, from 1; the first three, or the first, without it."""
     tile: Annotated[int, Field(ge=16)] | None = None
-    """geotiff: rasters are cut into tiles of about so many pixels a side; larger ones always are."""
+    """geotiff: side of the tiles into which rasters are cut, in pixels; those of over 4096 x 4096 always are."""
+    overlap: Annotated[int, Field(ge=0)] | None = None
+    """geotiff: pixels that neighbouring tiles share at least; an eighth of `tile` without it."""
+    block: Annotated[int, Field(ge=16)] | None = None
+    """geotiff: largest side of the parts of a raster that are scored as one picture and that no tile leaves."""
     window: tuple[float, float] | None = None
     """Numbers that are black and white (geotiff, tiff-stack, nifti, dicom); what lies outside is cut off."""
     splits: Mapping[str, str | tuple[str, ...]] | None = None
@@ -117,6 +122,8 @@ class Pair:
     mask: Place | None
     targets: tuple[Path | None, ...] = ()
     """In the order of `DataConfig.targets`."""
+    piece: Piece | None = None
+    """Of a tile: the picture that it is cut from and scored in."""
 
 
 class UnmaskedError(DataError):

@@ -1,41 +1,58 @@
 """GeoTIFF: rasters with bands, a place on the earth and no-data, beside rasters of labels, in folders.
 
-Windows of a raster are read by rasterio, never the whole of it: one larger than WHOLE pixels, or than `tile`, is cut
-into tiles, which are items of their own (`field@0_1024`: top and left) and of one group. Where a band that is used
-has no data, the mask is "ignore", and so where the labels have none. Picture and labels have to cover the same place.
+Windows of a raster are read by rasterio, never the whole of it. One of more than WHOLE pixels, or larger than `block`,
+is cut into even blocks (`field@0_4096`: top and left): the pictures that are scored, and groups where there is one
+raster only. A block larger than `tile` is cut into tiles that overlap and stay inside it: the items that are trained
+on (`field@0_4096@512_0`; of a raster that is one block, `field@512_0`). Where a band that is used has no data, the
+mask is "ignore", and so where the labels have none. Picture and labels have to cover the same place.
 
     format: geotiff
     bands: [4, 3, 2]        # of 13, as red, green and blue
     window: [0, 3000]       # numbers that are black and white
     tile: 512
+    overlap: 64             # pixels that neighbouring tiles share at least
+    block: 4096
 """
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
+from maskwright.data.arrays import LARGEST
 from maskwright.data.classes import IGNORE, Raw
 from maskwright.data.fingerprint import recall
 from maskwright.data.levels import grey_levels, told_window, whole_numbers, window_told
 from maskwright.data.part import Part, needs
 from maskwright.data.sources import folder
 from maskwright.data.sources.common import DataConfig, Pair, filled
-from maskwright.errors import DataError
+from maskwright.data.tiles import Piece, Window, partition, spans
+from maskwright.errors import ConfigError, DataError
 
-WHOLE = 4096 * 4096
-"""Pixels of the largest raster that is one item."""
+BLOCK = 4096
+"""Largest side of the blocks of rasters of more than WHOLE pixels, where `block` does not say."""
+WHOLE = BLOCK * BLOCK
+"""Pixels of the largest raster that is one block, and without `tile` one item."""
 TILE = 1024
 """Side of the tiles of larger ones, where `tile` does not say."""
+OVERLAP = 8
+"""Neighbours share one part in so many of a tile, where `overlap` does not say."""
+
+CACHE = 128 * 2**20
+"""Bytes that GDAL may keep of decoded rasters; by itself it takes a twentieth of the memory."""
+ROWS = 512
+"""Of a window that are turned into grey levels at a time: on the way they are floating point."""
 
 MOST_TILES = 250_000
 """Of one raster: 512 gigapixels in tiles of 1024 have as many."""
@@ -58,7 +75,7 @@ class Raster:
 
 
 def recognise(root: Path) -> bool:
-    """Whether the first picture of a folder is a TIFF with a place on the earth or no-data."""
+    """Whether the first picture is a TIFF with a place on the earth or no-data, or too large to be read whole."""
     return is_geographic(first_tiff(root))
 
 
@@ -77,8 +94,13 @@ def is_geographic(file: Path | None) -> bool:
     if file is None:
         return False
     try:
-        with Image.open(file, formats=["TIFF"]) as image:
-            return any(tag in image.tag_v2 for tag in _GEOGRAPHY)  # type: ignore[attr-defined]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=["TIFF"]) as image:
+                geographic = any(tag in image.tag_v2 for tag in _GEOGRAPHY)  # type: ignore[attr-defined]
+                return geographic or image.width * image.height > LARGEST
+    except Image.DecompressionBombError:
+        return True
     except (
         OSError,
         SyntaxError,
@@ -89,15 +111,26 @@ def is_geographic(file: Path | None) -> bool:
 
 def complete(root: Path, config: DataConfig) -> DataConfig:
     """Raises DataError: bands that are not there."""
-    config = filled(folder.complete(root, config), groups="{id:before last @}")
+    config = folder.complete(root, config)
+    config = filled(config, groups="{id:before last @}" if _alone(root, config) else "{id:before @}")
     if config.classes is not None and config.values is None:
         values: dict[int | str, str] = {**dict(enumerate(config.classes)), IGNORE: "ignore"}
         config = config.model_copy(update={"values": values})
     return config
 
 
+def _alone(root: Path, config: DataConfig) -> bool:
+    """Whether there is one raster only: its blocks are the groups then, because something has to be."""
+    try:
+        return len(folder.read(root, config)) == 1
+    except DataError:  # `read` will raise it
+        return False
+
+
 def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
-    """Pairs of windows. Raises DataError: rasters without rasterio, of other sizes, of other places."""
+    """Pairs of windows, row by row of each raster. Raises DataError: rasters without rasterio, of other sizes, of
+    other places, ids that are not unique; ConfigError: an overlap that tiles cannot have.
+    """
     pairs = folder.read(root, config)
     files = [file for pair in pairs for file in (pair.image, pair.mask) if isinstance(file, Path)]
     headers = dict(zip(files, recall("raster/1", files, _header, what="Reading headers"), strict=True))
@@ -108,12 +141,13 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         bands = _bands(config.bands, image, pair.image)
         if isinstance(pair.mask, Path):
             _check(pair, image, _raster(headers[pair.mask]))
-        for key, name in _windows(image, config.tile, pair.id):
-            told = (",".join(map(str, bands)), *window_told(config.window))
-            mask = pair.mask
-            if isinstance(mask, Path):
-                mask = Part(mask, "raster labels", key, told[:1], pair.image)
-            made.append(replace(pair, id=name, image=Part(pair.image, "raster", key, told), mask=mask))
+        told = (",".join(map(str, bands)), *window_told(config.window))
+        made += _cut(pair, image, config, told)
+    ((name, count),) = Counter(pair.id for pair in made).most_common(1)
+    if count > 1:
+        raise DataError(
+            f"two parts of rasters would be called {name}", "rename a raster so that no @ is in it"
+        )
     return tuple(made)
 
 
@@ -124,18 +158,24 @@ def header(part: Part) -> tuple[int, int, int]:
 
 def raw(part: Part) -> Raw:
     """HWC uint8; 0 where there is no data."""
-    bands = [int(band) for band in part.told[0].split(",")]
+    bands, whole = [int(band) for band in part.told[0].split(",")], _window_of(part)
+    picture = np.empty((whole.height, whole.width, len(bands)), np.uint8)
     with _opened(part.file) as raster:
-        numbers, window = raster.read(bands, window=_rasterio_window(part)), told_window(part.told[1:])
-        known = raster.read_masks(bands, window=_rasterio_window(part)) > 0
-    levels = grey_levels(numbers, window, str(part.file)).transpose(1, 2, 0)
-    return cast(Raw, np.where(known.transpose(1, 2, 0), levels, np.uint8(0)))
+        for top in range(0, whole.height, ROWS):
+            rows = min(ROWS, whole.height - top)
+            window = _rasterio_window(Window(whole.top + top, whole.left, rows, whole.width))
+            levels = grey_levels(
+                raster.read(bands, window=window), told_window(part.told[1:]), str(part.file)
+            )
+            levels[raster.read_masks(bands, window=window) == 0] = 0
+            picture[top : top + rows] = levels.transpose(1, 2, 0)
+    return cast(Raw, picture)
 
 
 def raw_labels(part: Part) -> Raw:
     """HW whole numbers, IGNORE where the labels or a band of the picture have no data."""
     assert part.beside is not None
-    window = _rasterio_window(part)
+    window = _rasterio_window(_window_of(part))
     with _opened(part.file) as raster:
         labels = whole_numbers(raster.read(1, window=window), str(part), IGNORE)
         known = raster.read_masks(1, window=window) > 0
@@ -145,38 +185,62 @@ def raw_labels(part: Part) -> Raw:
     return cast(Raw, np.where(known, labels, np.array(IGNORE, labels.dtype)))
 
 
-def _windows(raster: Raster, tile: int | None, name: str) -> Iterator[tuple[str, str]]:
-    """(key, id) of the tiles, of even size and without overlap; of the whole where it is small enough."""
-    if tile is None and raster.height * raster.width <= WHOLE:
-        yield f"0,0,{raster.height},{raster.width}", name
+def _cut(pair: Pair, raster: Raster, config: DataConfig, told: tuple[str, ...]) -> Iterator[Pair]:
+    """The raster as it is, or its tiles, those of one row after those of the row above, whatever their block: what was
+    decoded for one of them serves its neighbours.
+    """
+    size, small = (raster.height, raster.width), raster.height * raster.width <= WHOLE
+    block = config.block or (max(size) if small else BLOCK)
+    tile = config.tile or (max(size) if small else TILE)
+    overlap = tile // OVERLAP if config.overlap is None else config.overlap
+    if max(size) <= min(block, tile):
+        image, mask = _places(pair, Window(0, 0, *size), told)
+        yield replace(pair, image=image, mask=mask)
         return
-    side = tile or TILE
-    if math.ceil(raster.height / side) * math.ceil(raster.width / side) > MOST_TILES:
+    if 2 * overlap > tile:
+        raise ConfigError(f"overlap: {overlap} of tiles of {tile} pixels", "choose at most half of tile")
+    step = min(tile - overlap, block)
+    if -(-raster.height // step) * -(-raster.width // step) > MOST_TILES:
         raise DataError(
-            f"{name} claims {raster.height} x {raster.width} pixels, over {MOST_TILES:,} tiles",
+            f"{pair.id} claims {raster.height} x {raster.width} pixels, over {MOST_TILES:,} tiles",
             "choose a larger tile",
         )
-    rows, columns = (_cuts(length, side) for length in (raster.height, raster.width))
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            yield f"{top},{left},{bottom - top},{right - left}", f"{name}@{top}_{left}"
+    rows, columns = ([*pairwise(partition(length, block))] for length in size)
+    for top, bottom in rows:
+        for down in spans(bottom - top, tile, overlap):
+            for left, right in columns:
+                whole = pair.id if (bottom - top, right - left) == size else f"{pair.id}@{top}_{left}"
+                image, mask = _places(pair, Window(top, left, bottom - top, right - left), told)
+                height, width = min(tile, bottom - top), min(tile, right - left)
+                for across in spans(right - left, tile, overlap):
+                    window = Window(down.start, across.start, height, width)
+                    core = Window(down.core, across.core, down.stop - down.core, across.stop - across.core)
+                    piece = Piece(whole, image, mask, window, core)
+                    image_, mask_ = _places(
+                        pair, Window(top + down.start, left + across.start, height, width), told
+                    )
+                    name = f"{whole}@{down.start}_{across.start}"
+                    yield replace(pair, id=name, image=image_, mask=mask_, piece=piece)
 
 
-def _cuts(side: int, tile: int) -> list[int]:
-    parts = math.ceil(side / tile)
-    return [round(part * side / parts) for part in range(parts + 1)]
+def _places(pair: Pair, window: Window, told: tuple[str, ...]) -> tuple[Part, Part | None]:
+    """A window of the picture and of its labels."""
+    assert isinstance(pair.image, Path)
+    key = ",".join(map(str, window))
+    image = Part(pair.image, "raster", key, told)
+    if not isinstance(pair.mask, Path):
+        return image, None
+    return image, Part(pair.mask, "raster labels", key, told[:1], pair.image)
 
 
-def _window_of(part: Part) -> tuple[int, int, int, int]:
-    top, left, height, width = (int(number) for number in part.key.split(","))
-    return top, left, height, width
+def _window_of(part: Part) -> Window:
+    return Window(*map(int, part.key.split(",")))
 
 
-def _rasterio_window(part: Part) -> Any:
-    from rasterio.windows import Window
+def _rasterio_window(window: Window) -> Any:
+    from rasterio.windows import Window as Columns
 
-    top, left, height, width = _window_of(part)
-    return Window(left, top, width, height)
+    return Columns(window.left, window.top, window.width, window.height)
 
 
 def _bands(wanted: Sequence[int] | None, raster: Raster, file: Path) -> list[int]:
@@ -247,10 +311,36 @@ def _opened(file: Path) -> Iterator[Any]:
     )  # masks often have no place of their own
     try:
         with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=CACHE),
             rasterio.open(file, driver="GTiff") as raster,
         ):
-            yield raster
+            if not _in_strips(raster):
+                yield raster
+                return
+            with _SHARING:
+                state = file.stat()
+                shared, reading = _kept_open(file, state.st_size, state.st_mtime_ns)
+            with reading:
+                yield shared
     except (RasterioError, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:120]
         raise DataError(f"{file} cannot be read: {said}", "replace it or leave it out") from error
+
+
+def _in_strips(raster: Any) -> bool:
+    """Whether the file is stored in full rows, many of them: of one row of tiles each reads all that lies below it."""
+    return any(
+        columns == raster.width and rows < raster.height and raster.width > TILE
+        for rows, columns in raster.block_shapes
+    )
+
+
+_SHARING = Lock()
+
+
+@lru_cache(maxsize=4)
+def _kept_open(file: Path, size: int, mtime_ns: int) -> tuple[Any, Lock]:
+    """A raster in strips, for all threads, one at a time: only while it is open does GDAL keep what it has decoded."""
+    import rasterio
+
+    return rasterio.open(file, driver="GTiff"), Lock()
