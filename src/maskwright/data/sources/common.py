@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Protocol, TypeAlias
 
@@ -109,12 +109,15 @@ class Pair:
     """In the order of `DataConfig.targets`."""
 
 
-class UnmaskedError(DataError):
-    """Pictures without a mask, where masks are expected."""
+class FaultyError(DataError):
+    """Items that all have the same fault: an audit lists them and goes on without them."""
 
-    def __init__(self, problem: str, hint: str, ids: Sequence[str]) -> None:
+    def __init__(self, finding: str, problem: str, hint: str, cases: Mapping[str, str]) -> None:
         super().__init__(problem, hint)
-        self.ids = tuple(ids)
+        self.finding = finding
+        """What an audit calls it."""
+        self.cases = dict(cases)
+        """Id -> what is wrong with it."""
 
 
 class Source(Protocol):
@@ -131,6 +134,32 @@ class Source(Protocol):
     def read(self, root: Path, config: DataConfig) -> tuple[Pair, ...]:
         """All pairs in a fixed order. Raises DataError for missing files and masks."""
         ...
+
+
+def in_parts(
+    pairs: Sequence[Pair], config: DataConfig, parts_of: Callable[[Pair], Iterable[Pair]]
+) -> tuple[Pair, ...]:
+    """The slices, pages or tiles of all pairs; what is excluded by the name of its file stays whole, as it is not read.
+
+    Raises FaultyError about all files that have the same fault as the first that has any.
+    """
+    made, faults = list[Pair](), dict[str, FaultyError]()
+    for pair in pairs:
+        if pair.id in config.exclude:
+            made.append(replace(pair, mask=None))
+            continue
+        try:
+            made += parts_of(pair)
+        except FaultyError as error:
+            faults[pair.id] = error
+        except DataError as error:
+            faults[pair.id] = FaultyError("unreadable", error.problem, error.hint, {})
+    if faults:
+        first = next(iter(faults.values()))
+        alike = {name: str(error) for name, error in faults.items() if error.finding == first.finding}
+        more = f", and {len(alike) - 1} more are like that" if len(alike) > 1 else ""
+        raise FaultyError(first.finding, first.problem + more, first.hint, alike)
+    return tuple(made)
 
 
 def parse_config(values: Mapping[str, object], source: str) -> DataConfig:

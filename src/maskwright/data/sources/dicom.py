@@ -115,11 +115,11 @@ def _opened(file: Path, *, pixels: bool) -> Any:
 
 def _templates(root: Path) -> tuple[str, str] | None:
     for images in folder.IMAGE_FOLDERS:
-        names = folder.listing(root, f"{images}/{{id}}{ENDING}") if (root / images).is_dir() else {}
+        names = folder.by_id(root, f"{images}/{{id}}{ENDING}") if (root / images).is_dir() else {}
         for masks in folder.MASK_FOLDERS if names else ():
             for suffix in folder.SUFFIXES:
                 for ending in (".*", ".npy"):
-                    labels = folder.listing(root, f"{masks}/{{id}}{suffix}{ending}")
+                    labels = folder.by_id(root, f"{masks}/{{id}}{suffix}{ending}")
                     if names.keys() & labels.keys():
                         return f"{images}/{{id}}{ENDING}", f"{masks}/{{id}}{suffix}{ending}"
     return None
