@@ -149,7 +149,9 @@ def ignored_objects(
     if classes.values.get(255) != IGNORE or classes.values.get(0) != 0:
         return
     cases = tuple(
-        Evidence((pair.id,), f"{fact.counts[1] / sum(fact.counts):.1%} are 255, which is ignored, the rest is 0")
+        Evidence(
+            (pair.id,), f"{fact.counts[1] / sum(fact.counts):.1%} are 255, which is ignored, the rest is 0"
+        )
         for pair in pairs
         if (fact := facts.get(pair.id)) is not None
         and list(fact.codes) == [0, 255]

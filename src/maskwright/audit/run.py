@@ -36,7 +36,14 @@ _CLASS_SHARE = 0.005
 """Share of all mask pixels from which a value is taken for a class, where nothing else says what the classes are."""
 
 
-_UNLISTED = ("missing-masks", "duplicate-ids", "split-overlap", "size-mismatch", "place-mismatch", "unreadable")
+_UNLISTED = (
+    "missing-masks",
+    "duplicate-ids",
+    "split-overlap",
+    "size-mismatch",
+    "place-mismatch",
+    "unreadable",
+)
 """Findings whose items may be missing from the listing, although there is a picture."""
 _SHUT = ("unreadable", "size-mismatch", "exif-mismatch", "coloured-masks")
 """Findings whose items cannot be opened."""
@@ -235,18 +242,21 @@ def _with_classes(
 
 def _from_zero(config: DataConfig, facts: Mapping[str, MaskFacts]) -> tuple[DataConfig, list[Finding]]:
     """With values one higher, where masks count the classes from 1 and dataset.yaml from 0."""
-    names, void = config.classes or (), {255: "ignore"}
+    names = config.classes or ()
     plain = {key: name for key, name in (config.values or {}).items() if name != "ignore"}
     found = {code for fact in facts.values() for code in fact.codes} - {255}
     if plain != dict(enumerate(names)) or found != set(range(1, len(names) + 1)):
         return config, []
-    values: dict[int | str, str] = {**dict(enumerate(names, 1)), **void}
+    values: dict[int | str, str] = {**dict(enumerate(names, 1)), 255: "ignore"}
     meant = ", ".join(f"{key} ({name})" for key, name in enumerate(names, 1))
     finding = Finding(
         "off-by-one",
         "error",
         f"Masks hold 1 to {len(names)}, and the classes are numbered from 0",
-        tuple(Evidence((name,), f"holds {few([str(code) for code in fact.codes], 8)}") for name, fact in facts.items()),
+        tuple(
+            Evidence((name,), f"holds {few([str(code) for code in fact.codes], 8)}")
+            for name, fact in facts.items()
+        ),
         f"say what each number means. The audit goes on with {meant}",
         Mending(values=values, classes=names),
     )
@@ -255,7 +265,11 @@ def _from_zero(config: DataConfig, facts: Mapping[str, MaskFacts]) -> tuple[Data
 
 def _shut(error: UserError) -> Finding:
     return Finding(
-        "not-opened", "error", "The data cannot be opened", (Evidence((), error.problem),), error.hint or "mend it"
+        "not-opened",
+        "error",
+        "The data cannot be opened",
+        (Evidence((), error.problem),),
+        error.hint or "mend it",
     )
 
 
@@ -263,7 +277,10 @@ def _opened(
     config: DataConfig, root: Path, findings: Sequence[Finding], progress: Progress
 ) -> tuple[Dataset | None, list[Finding]]:
     """The data set without what cannot be opened; unknown values are ignored. Faulty targets are left out."""
-    exclude = [*config.exclude, *(name for finding in findings if finding.id in _SHUT for name in finding.ids)]
+    exclude = [
+        *config.exclude,
+        *(name for finding in findings if finding.id in _SHUT for name in finding.ids),
+    ]
     values = {"*": "ignore"} | dict(config.values or {})
     keys = written_keys(config.model_copy(update={"values": values, "exclude": tuple(exclude)}))
     found = list[Finding]()

@@ -549,7 +549,7 @@ def _check_targets(dataset: Dataset, templates: Mapping[str, str], progress: Pro
                 "targets",
                 f"{len(lacking)} of {len(used)} pictures for training and validation have no {name} ({few(lacking)})",
                 f"it would be {template} in {dataset.root}: add it, or list the id under exclude in dataset.yaml",
-                {id_: f"has no {name}" for id_ in lacking},
+                dict.fromkeys(lacking, f"has no {name}"),
             )
     files = [(place, item) for item in dataset.items for place in item.targets if place is not None]
     facts = recall("size of target/1", [place for place, _ in files], dense_size, progress=progress)

@@ -157,7 +157,12 @@ def outlines(part: Part) -> list[Points]:
     """Of polygons; run lengths cannot leave their picture."""
     entry = _index(part.file).entries.get(part.key)
     drawn = [annotation.get("segmentation") for annotation in entry.annotations] if entry else []
-    return [points_of(outline, str(part)) for polygons in drawn if isinstance(polygons, list) for outline in polygons]
+    return [
+        points_of(outline, str(part))
+        for polygons in drawn
+        if isinstance(polygons, list)
+        for outline in polygons
+    ]
 
 
 def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:

@@ -138,7 +138,9 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
             f"{len(without)} of {len(pairs)} images have no mask ({names})",
             f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
             {
-                pair.id: f"has no mask, is it {near[alike(pair.id)]}?" if alike(pair.id) in near else "has no mask"
+                pair.id: f"has no mask, is it {near[alike(pair.id)]}?"
+                if alike(pair.id) in near
+                else "has no mask"
                 for pair in without
             },
         )
@@ -224,7 +226,9 @@ def by_id(root: Path, template: str, without: Collection[Path] = ()) -> dict[str
 def listing(root: Path, template: str, without: Collection[Path] = ()) -> dict[str, Path]:
     """The same, one file each. Raises FaultyError when two files (a.jpg, a.png) have the same id."""
     found = by_id(root, template, without)
-    _refuse_twice({name: f"{files[1]} and {files[0].name}" for name, files in found.items() if len(files) > 1})
+    _refuse_twice(
+        {name: f"{files[1]} and {files[0].name}" for name, files in found.items() if len(files) > 1}
+    )
     return {name: files[0] for name, files in found.items()}
 
 
@@ -277,7 +281,10 @@ def by_lists(
             "missing-pictures",
             f"{source} lists {len(alike)} ids without an image ({few(alike)}){closest(alike[0], known)}",
             "add the images, or take the ids out of the list",
-            {name: f"{absent[name]} lists it, and there is no image{closest(name, known)}" for name in missing},
+            {
+                name: f"{absent[name]} lists it, and there is no image{closest(name, known)}"
+                for name in missing
+            },
         )
     cases = {name: said for name, said in torn.items() if name not in exclude}
     if cases:
@@ -289,7 +296,7 @@ def by_lists(
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the list {path} cannot be read", "check splits in dataset.yaml") from error
     stripped = (line.strip() for line in text.splitlines())
