@@ -516,6 +516,13 @@ def on_targets(change: Callable[[Path], object]) -> Callable[[Path], None]:
     return build
 
 
+def grows() -> str:
+    """A few hundred letters that mean a thousand million names."""
+    lines = ["groups:", "- &a0 [x, x, x, x, x, x, x, x]"]
+    lines += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 10)]
+    return "\n".join(lines) + "\n"
+
+
 # Other layouts
 
 
@@ -975,12 +982,12 @@ CORPUS: dict[str, Broken] = {
     "mask in other letters": Broken(
         on_sound(other_case),
         {"missing-masks": ONE, "masks-without-pictures": ("TRAIN01",)},
-        says="is it TRAIN01",
+        says=r"TRAIN01\.png differs only by case",
     ),
     "é in two forms": Broken(
         on_sound(decomposed),
         {"missing-masks": ("é",), "masks-without-pictures": (unicodedata.normalize("NFD", "é"),)},
-        says="is it",
+        says="the form of a letter",
     ),
     "two pictures of one id": Broken(on_sound(same_id), {"duplicate-ids": ONE}),
     "two masks of one id": Broken(on_sound(same_id_of_masks), {"duplicate-ids": ONE}),
@@ -1095,6 +1102,7 @@ CORPUS: dict[str, Broken] = {
         keys("path: elsewhere\n"), refused=r"path: elsewhere in .*dataset\.yaml"
     ),
     "no YAML": Broken(keys("classes: [ground\nvalues: {"), refused=r"dataset\.yaml cannot be read"),
+    "YAML that grows": Broken(keys(grows()), refused=r"groups: .* in dataset\.yaml"),
     "unknown format": Broken(keys("format: vok\n"), refused="names the format 'vok'; did you mean voc"),
     "exclude names nobody": Broken(
         keys(PLAIN + "exclude: [train01, trian02]\n"), {"exclude-unknown": ("trian02",)}, says="is it train02"

@@ -38,7 +38,7 @@ Size = tuple[int, int]
 
 
 FAULTS = {
-    "unreadable": "Items have a file that cannot be read to its last pixel",
+    "unreadable": "Items have a file that cannot be read",
     "missing-masks": "Pictures have no mask",
     "missing-pictures": "Pictures are listed and not there",
     "duplicate-ids": "Ids are there twice, and only one can be meant",
@@ -48,13 +48,19 @@ FAULTS = {
     "targets": "Dense targets are missing, broken or not as large as their picture",
 }
 """What keeps items from being listed or opened, in words."""
+_AGAIN = "do what is said there, copy the files again from where they came from, or leave the items out"
 
 
 def faulty(error: FaultyError) -> Finding:
     """What a layout refuses, as a finding."""
     cases = tuple(Evidence((name,), says) for name, says in error.cases.items())
     return Finding(
-        error.finding, "error", FAULTS[error.finding], cases, error.hint, Mending(exclude=tuple(error.cases))
+        error.finding,
+        "error",
+        FAULTS[error.finding],
+        cases,
+        _AGAIN if error.finding == "unreadable" else error.hint,
+        Mending(exclude=tuple(error.cases)),
     )
 
 
@@ -81,13 +87,14 @@ def pairing(listing: Listing, told: Sequence[Finding]) -> Iterator[Finding]:
     `told`: what was found before, and excluded by the audit itself.
     """
     config, ids = listing.config, [pair.id for pair in listing.pairs]
+    unmasked = [pair.id for pair in listing.pairs if pair.mask is None]
     lonely = folder.orphans(listing.root, config) if config.format in TEMPLATES else []
     if lonely:
         yield Finding(
             "masks-without-pictures",
             "warning",
             "Masks have no picture and are not used",
-            tuple(Evidence((name,), f"{where(path)}{closest(name, ids)}") for name, path in lonely),
+            tuple(Evidence((name,), f"{where(path)}{closest(name, unmasked)}") for name, path in lonely),
             "add the pictures, or give masks the names of theirs",
         )
     empty = [name for name in config.splits or {} if name not in {pair.origin for pair in listing.pairs}]
@@ -138,7 +145,7 @@ def unreadable(pairs: Sequence[Pair], broken: Mapping[str, Sequence[DataError]])
             "error",
             FAULTS["unreadable"],
             cases,
-            "copy the files again from where they came from, or leave the items out",
+            _AGAIN,
             Mending(exclude=tuple(broken)),
         )
 

@@ -160,7 +160,7 @@ def ignored_objects(
     if cases:
         yield Finding(
             "object-ignored",
-            "warning",
+            "error" if len(cases) == len(facts) else "warning",
             f"Masks hold nothing but {classes.names[0]} and 255, which is ignored",
             cases,
             "if 255 is the object there, save it with the number of its class; where all masks are so, say "

@@ -327,9 +327,8 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {' '.join(str(error).split())}", "it has to be YAML"
-        ) from error
+        said = " ".join(str(error).replace(' in "<unicode string>",', "").split())
+        raise ConfigError(f"{path} cannot be read: {said}", "it has to be YAML") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} is no mapping of keys to values", "write lines such as classes: [a, b]")
     if "format" not in values and yolo.is_yolo(values):

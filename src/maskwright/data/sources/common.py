@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,11 @@ _SPLIT_NAMES = {
 }
 SPLIT_FOLDERS = tuple(name for name in _SPLIT_NAMES if name != "trainval")
 """Names of sub-folders, in lower case, that are taken for splits."""
+
+
+_SHORT = reprlib.Repr()
+"""YAML of a few lines can mean thousands of millions of names."""
+_SHORT.maxlevel, _SHORT.maxstring = 2, 80
 
 
 class _Keys(BaseModel):
@@ -156,7 +162,11 @@ def in_parts(
             faults[pair.id] = FaultyError("unreadable", error.problem, error.hint, {})
     if faults:
         first = next(iter(faults.values()))
-        alike = {name: str(error) for name, error in faults.items() if error.finding == first.finding}
+        same = {name: error for name, error in faults.items() if error.finding == first.finding}
+        alike = {
+            name: str(error) if error.finding == "unreadable" else error.problem
+            for name, error in same.items()
+        }
         more = f", and {len(alike) - 1} more are like that" if len(alike) > 1 else ""
         raise FaultyError(first.finding, first.problem + more, first.hint, alike)
     return tuple(made)
@@ -174,7 +184,7 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{key}: {first['input']!r} in {source}: {first['msg']}", "compare with dataset.yaml in the guide"
+            f"{key}: {_SHORT.repr(first['input'])} in {source}: {first['msg']}", "compare with dataset.yaml in the guide"
         ) from error
     for name in config.splits or {}:
         split_name(name, source)

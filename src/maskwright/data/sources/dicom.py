@@ -63,7 +63,9 @@ def raw(part: Part) -> Raw:
         numbers: Any = dataset.pixel_array
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError, ImportError) as error:
         said = " ".join(str(error).split())[:120]
-        raise DataError(f"{part.file} cannot be decoded: {said}", "save it without compression") from error
+        raise DataError(
+            f"{part.file} cannot be decoded: {said}", "save it without compression, or leave it out"
+        ) from error
     if numbers.ndim == 3:
         return grey_levels(numbers, None, str(part.file))
     meant = numbers * float(dataset.get("RescaleSlope") or 1) + float(dataset.get("RescaleIntercept") or 0)

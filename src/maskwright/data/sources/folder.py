@@ -82,7 +82,9 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
         config = config.model_copy(update={"images": found[0], "masks": found[1]})
     for key, template in (("images", config.images), ("masks", config.masks)):
         if template is None or "{id}" not in template:
-            raise ConfigError(f"{key}: {template} has no {{id}}", f'write {key}: "folder/{{id}}.png"')
+            raise ConfigError(
+                f"{key}: {template} in dataset.yaml has no {{id}}", f'write {key}: "folder/{{id}}.png"'
+            )
     assert config.images is not None
     assert config.masks is not None
     config = filled(config, splits=_splits(root, config.images))
@@ -138,7 +140,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
             f"{len(without)} of {len(pairs)} images have no mask ({names})",
             f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
             {
-                pair.id: f"has no mask, is it {near[alike(pair.id)]}?"
+                pair.id: f"has no mask; {near[alike(pair.id)]} differs only by case or by the form of a letter"
                 if alike(pair.id) in near
                 else "has no mask"
                 for pair in without
@@ -298,7 +300,9 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the list {path} cannot be read", "check splits in dataset.yaml") from error
+        raise DataError(
+            f"the list {path} cannot be read", "check splits in dataset.yaml, and save lists as UTF-8"
+        ) from error
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]
 
