@@ -260,7 +260,7 @@ def constant(pixels: Mapping[str, Int64[np.ndarray, " K"]], names: Sequence[str]
         if not len(present):
             nothing.append(Evidence((name,), "all its pixels are ignored"))
         elif len(present) == 1 and len(names) > 1:
-            case = Evidence((name,), f"all of it is {names[present[0]]}")
+            case = Evidence((name,), f"all that is labelled is {names[present[0]]}")
             (empty if present[0] == 0 else whole).append(case)
     if nothing:
         yield Finding(

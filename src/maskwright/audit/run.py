@@ -26,7 +26,7 @@ from maskwright.data.dataset import (
     list_dataset,
     written_keys,
 )
-from maskwright.data.sources.common import SPLITS, DataConfig, FaultyError, Pair, few
+from maskwright.data.sources.common import SPLITS, DataConfig, FaultyError, Pair, Place, few
 from maskwright.data.truths import MaskFacts, all_facts, coloured_values, with_classes
 from maskwright.errors import ConfigError, DataError, UserError
 from maskwright.files import write_text
@@ -73,6 +73,8 @@ class Audit:
     """The resolved dataset.yaml with its classes and values, before anything is mended."""
     dataset: Dataset | None
     """What can be opened, with unknown values ignored: for pictures of the evidence. None where nothing can be."""
+    images: Mapping[str, Place]
+    """Id -> picture of all that is listed, for evidence that cannot be opened with its mask."""
 
 
 def audit(data: str | Path, progress: Progress = SILENT) -> Audit:
@@ -99,11 +101,11 @@ def audit(data: str | Path, progress: Progress = SILENT) -> Audit:
     findings += shapes.outside(sound, facts, progress)
 
     if not _left(sound, findings):
-        return _audit(data, pairs, findings, config, listing.root, None)
+        return _audit(data, listing, findings, config, None)
     told, guesses = _with_classes(config, sound, facts)
     findings += guesses
     if told is None:
-        return _audit(data, pairs, findings, config, listing.root, None)
+        return _audit(data, listing, findings, config, None)
     formats = {name: header.format for name, header in headers.items() if header is not None}
     known = class_map(told.classes or (), told.values)
     findings += masks.unknown_values(sound, facts, known, formats)
@@ -112,22 +114,22 @@ def audit(data: str | Path, progress: Progress = SILENT) -> Audit:
     findings += masks.depths(sound, mask_looks)
 
     if not _left(sound, findings):
-        return _audit(data, pairs, findings, told, listing.root, None)
+        return _audit(data, listing, findings, told, None)
     dataset, targets = _opened(told, listing.root, findings, progress)
     findings += targets
     if dataset is not None:
         findings += _between(dataset, looks, mask_looks, progress)
-    return _audit(data, pairs, findings, told, listing.root, dataset)
+    return _audit(data, listing, findings, told, dataset)
 
 
 def _audit(
     data: str | Path,
-    pairs: Sequence[Pair],
+    listing: Listing,
     findings: Sequence[Finding],
     config: DataConfig,
-    root: Path,
     dataset: Dataset | None,
 ) -> Audit:
+    root, pairs = listing.root, [pair for pair in listing.pairs if pair.id not in listing.config.exclude]
     found = joined(findings)
     known = {pair.id for pair in pairs}
     missing = {name for each in found if each.id in _UNLISTED for name in each.ids if name not in known}
@@ -141,6 +143,7 @@ def _audit(
         findings=ranked(found),
         source=written_keys(config.model_copy(update={"path": path})),
         dataset=dataset,
+        images={pair.id: pair.image for pair in listing.pairs},
     )
 
 

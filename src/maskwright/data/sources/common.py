@@ -184,7 +184,8 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{key}: {_SHORT.repr(first['input'])} in {source}: {first['msg']}", "compare with dataset.yaml in the guide"
+            f"{key}: {_SHORT.repr(first['input'])} in {source}: {first['msg']}",
+            "compare with dataset.yaml in the guide",
         ) from error
     for name in config.splits or {}:
         split_name(name, source)
