@@ -1046,6 +1046,16 @@ CORPUS: dict[str, Broken] = {
         on_sound(lambda root: patients(root, ALL), keys=PLAIN + "groups: patients.csv\n"),
         {"groups-across-splits": ("train01", "test00")},
     ),
+    "frames of one video": Broken(
+        steps(
+            twin("train01", "train02", Image.Image.copy),
+            lambda root: (root / "videos.csv").write_text(
+                "".join(f"{name},{'one' if name in ('train01', 'train02') else name}\n" for name in ALL)
+            ),
+            lambda root: (root / "dataset.yaml").write_text(PLAIN + "groups: videos.csv\n"),
+        ),
+        {"twins-of-a-group": ("train01", "train02")},
+    ),
     "groups miss an id": Broken(
         on_sound(lambda root: patients(root, ALL[:-2]), keys=PLAIN + "groups: patients.csv\n"),
         {"not-opened": ()},

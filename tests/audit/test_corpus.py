@@ -81,6 +81,15 @@ def test_what_is_odd_and_right_is_no_fault(
     check(SOUND[name], tmp_path, capsys)
 
 
+def test_each_finding_of_the_guide_is_planted() -> None:
+    """And each that is planted is in the guide."""
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:error|warning|note) \| (.*) \|$", guide, re.M)
+    told = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row)}
+    assert told == {name for broken in CORPUS.values() for name in broken.expected}
+    assert len(CORPUS) > 100
+
+
 def check(broken: Broken, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out, fix = place / "data", place / "out", place / "mended.yaml"
     root.mkdir()

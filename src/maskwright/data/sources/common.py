@@ -145,21 +145,21 @@ class Source(Protocol):
 def in_parts(
     pairs: Sequence[Pair], config: DataConfig, parts_of: Callable[[Pair], Iterable[Pair]]
 ) -> tuple[Pair, ...]:
-    """The slices, pages or tiles of all pairs; what is excluded by the name of its file stays whole, as it is not read.
+    """The slices, pages or tiles of all pairs; a file that is excluded as a whole is one pair, without its mask.
 
-    Raises FaultyError about all files that have the same fault as the first that has any.
+    Raises FaultyError about all other files that have the same fault as the first that has any.
     """
     made, faults = list[Pair](), dict[str, FaultyError]()
     for pair in pairs:
-        if pair.id in config.exclude:
-            made.append(replace(pair, mask=None))
-            continue
+        excluded, parts = pair.id in config.exclude, list[Pair]()
         try:
-            made += parts_of(pair)
-        except FaultyError as error:
-            faults[pair.id] = error
+            parts = list(parts_of(pair))
         except DataError as error:
-            faults[pair.id] = FaultyError("unreadable", error.problem, error.hint, {})
+            if not excluded:
+                told = error.finding if isinstance(error, FaultyError) else "unreadable"
+                faults[pair.id] = FaultyError(told, error.problem, error.hint, {})
+        whole = excluded and [part.id for part in parts] != [pair.id]
+        made += [replace(pair, mask=None)] if whole else parts
     if faults:
         first = next(iter(faults.values()))
         same = {name: error for name, error in faults.items() if error.finding == first.finding}
