@@ -1112,8 +1112,14 @@ CORPUS: dict[str, Broken] = {
         keys("path: elsewhere\n"), refused=r"path: elsewhere in .*dataset\.yaml"
     ),
     "no YAML": Broken(keys("classes: [ground\nvalues: {"), refused=r"dataset\.yaml cannot be read"),
+    "exclude that is no list": Broken(
+        keys("exclude: train01\n"), refused=r"exclude: 'train01' in dataset\.yaml"
+    ),
     "YAML that grows": Broken(keys(grows()), refused=r"groups: .* in dataset\.yaml"),
     "unknown format": Broken(keys("format: vok\n"), refused="names the format 'vok'; did you mean voc"),
+    "classes that are no names": Broken(
+        keys("classes: [yes, no]\n"), refused=r"classes\.0: True in dataset\.yaml"
+    ),
     "exclude names nobody": Broken(
         keys(PLAIN + "exclude: [train01, trian02]\n"), {"exclude-unknown": ("trian02",)}, says="is it train02"
     ),

@@ -97,7 +97,8 @@ def pairing(listing: Listing, told: Sequence[Finding]) -> Iterator[Finding]:
             tuple(Evidence((name,), f"{where(path)}{closest(name, unmasked)}") for name, path in lonely),
             "add the pictures, or give masks the names of theirs",
         )
-    empty = [name for name in config.splits or {} if name not in {pair.origin for pair in listing.pairs}]
+    filled = {pair.origin for pair in listing.pairs}
+    empty = [name for name in config.splits or {} if name not in filled]
     if empty and not any(finding.id == "split-overlap" for finding in told):  # that may be why
         yield Finding(
             "empty-split",

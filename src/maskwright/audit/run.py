@@ -129,15 +129,14 @@ def _audit(
     config: DataConfig,
     dataset: Dataset | None,
 ) -> Audit:
-    root, pairs = listing.root, [pair for pair in listing.pairs if pair.id not in listing.config.exclude]
-    found = joined(findings)
-    known = {pair.id for pair in pairs}
+    root, found = listing.root, joined(findings)
+    known = {pair.id for pair in listing.pairs} - set(listing.config.exclude)
     missing = {name for each in found if each.id in _UNLISTED for name in each.ids if name not in known}
     path = config.path if config.path.startswith("synthetic:") else str(root)
     return Audit(
         data=str(data),
         name=dataset.name if dataset else root.name,
-        listed=len(pairs) + len(missing),
+        listed=len(known) + len(missing),
         classes=dataset.classes.names if dataset else config.classes or (),
         splits=_counts(dataset) if dataset else (),
         findings=ranked(found),

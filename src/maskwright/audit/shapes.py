@@ -23,6 +23,7 @@ _FAR = 0.05
 def outside(
     pairs: Sequence[Pair], facts: Mapping[str, MaskFacts], progress: Progress = SILENT
 ) -> Iterator[Finding]:
+    """Of polygons, as they are written. `facts`: id -> what was found in the mask that was drawn of them."""
     drawn = [pair for pair in pairs if isinstance(pair.mask, Part) and pair.mask.form in OUTLINES]
     bounds = recall("outlines/1", [cast(Part, pair.mask) for pair in drawn], _bounds, progress=progress)
     cases = []

@@ -383,8 +383,10 @@ def list_dataset(data: str | Path, exclude: Collection[str] = ()) -> Listing:
     Raises ConfigError and DataError; FaultyError knows the ids. What is excluded is listed where it can be read.
     """
     values, root = _locate(data)
-    before = cast(Sequence[str], values.get("exclude") or ())
-    return _listed({**values, "exclude": [*before, *exclude]}, root)
+    if exclude:
+        before = cast(Sequence[str], values.get("exclude") or ())
+        values = {**values, "exclude": [*before, *exclude]}
+    return _listed(values, root)
 
 
 def _listed(values: Mapping[str, object], root: Path) -> Listing:
