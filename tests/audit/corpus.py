@@ -380,6 +380,16 @@ def same_id(root: Path) -> None:
     save(picture(77), image_file(root).with_suffix(".jpg"))
 
 
+def same_names(root: Path) -> None:
+    """train/images/00.png and val/images/00.png are not the same; train/images/01.jpg is one too many."""
+    sound(root)
+    for name in ALL:
+        image_file(root, name).rename(image_file(root, name).with_name(f"{name[-2:]}.png"))
+        mask_file(root, name).rename(mask_file(root, name).with_name(f"{name[-2:]}.png"))
+    save(picture(77), root / "train" / "images" / "01.jpg")
+    (root / "val" / "masks" / "02.png").unlink()
+
+
 def same_id_of_masks(root: Path) -> None:
     save(disc(77), mask_file(root).with_suffix(".bmp"))
 
@@ -990,6 +1000,9 @@ CORPUS: dict[str, Broken] = {
         says="the form of a letter",
     ),
     "two pictures of one id": Broken(on_sound(same_id), {"duplicate-ids": ONE}),
+    "two pictures of one id, names again in val": Broken(
+        same_names, {"duplicate-ids": ("train/01",), "missing-masks": ("val/02",)}
+    ),
     "two masks of one id": Broken(on_sound(same_id_of_masks), {"duplicate-ids": ONE}),
     "ids that differ by case": Broken(on_sound(alike_ids), {"ids-alike": ("Train01", "train01")}),
     "odd names": Broken(on_sound(odd_and_cut), {"unreadable": ODD}),
