@@ -71,8 +71,10 @@ def audited(
         code = main(["data", "audit", str(data), "--out", str(out), "--json", *options])
     said = capsys.readouterr()
     assert "Traceback" not in said.err
-    out, err = (text.replace(str(data.parent), "") for text in said)  # the path of a test holds its name
-    return code, json.loads(out) if code < 2 else {}, err
+    written, error = (
+        text.replace(str(data.parent), "") for text in said
+    )  # the path of a test holds its name
+    return code, json.loads(written) if code < 2 else {}, error
 
 
 def findings(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
