@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +10,8 @@ import numpy as np
 from scipy import stats
 
 import maskwright as mw
-from maskwright.api import choose_recipe
-from maskwright.errors import RunError
+from maskwright.api import choose_recipe, finish
 from maskwright.progress import SILENT, Progress
-from maskwright.training.checkpoint import has_state
 
 Interval = tuple[float, float]
 
@@ -34,7 +31,8 @@ def measured(
 
     Raises RunError where another recipe's run lies there.
     """
-    run = _trained(recipe, data, path, overrides, budget, threads, progress)
+    chosen = choose_recipe(recipe, overrides)
+    run = finish(path, chosen, data, budget=budget, threads=threads, progress=progress)
     if not has_scores(path, split):
         run.evaluate(split, threads=threads, progress=progress)
     return run
@@ -42,37 +40,6 @@ def measured(
 
 def has_scores(path: Path, split: str) -> bool:
     return (path / "scores" / split / "scores.json").is_file()
-
-
-def _trained(
-    recipe: str,
-    data: str,
-    path: Path,
-    overrides: Mapping[str, object],
-    budget: str,
-    threads: int | None,
-    progress: Progress,
-) -> mw.Run:
-    finished = has_scores(path, "validation")  # training ends with them
-    if finished or has_state(path / "checkpoints"):
-        run = mw.Run.open(path)
-        if run.folder.read_recipe() != choose_recipe(recipe, overrides):
-            raise RunError(
-                f"{path} is not a run of {recipe} as it is now", "remove it, or choose another place"
-            )
-        return run if finished else run.resume(threads=threads, progress=progress)
-    if path.exists():  # stopped before its first save: of the budget nothing is known either
-        shutil.rmtree(path)
-    return mw.train(
-        recipe,
-        data,
-        overrides,
-        path.name,
-        runs=path.parent,
-        budget=budget,
-        threads=threads,
-        progress=progress,
-    )
 
 
 def over_seeds(values: Sequence[float]) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -333,6 +334,53 @@ def train(
     run = Run(_begin(chosen, dataset, Path(runs), name or new_name(chosen, dataset)))
     means = Means(device, threads, skip_broken, progress, trackers)
     return _work(run, chosen, dataset, means, init=start, budget=seconds)
+
+
+def finish(
+    path: str | Path,
+    recipe: Recipe,
+    data: str | Path | Dataset,
+    *,
+    init: str | Path | None = None,
+    budget: float | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> Run:
+    """The trained run in `path`: as it lies there, gone on with where it was stopped, or new.
+
+    Raises RunError where a run of another recipe, or of other data, lies there; the rest is as in `train`.
+    """
+    from maskwright.training.checkpoint import has_state
+
+    folder = RunFolder(Path(path))
+    done = (folder.scores("validation") / "scores.json").is_file()  # training ends with them
+    if done or has_state(folder.checkpoints):
+        same_data = not isinstance(data, Dataset) or folder.dataset_file.read_text("utf-8") == data.to_yaml()
+        if folder.read_recipe() != recipe or not same_data:
+            what = "on other data" if same_data is False else "of another recipe"
+            raise RunError(f"{path} is a run {what}", "move it away, or choose another name")
+        run = Run(folder)
+        return (
+            run
+            if done
+            else run.resume(device=device, threads=threads, skip_broken=skip_broken, progress=progress)
+        )
+    if folder.recipe_file.is_file():  # stopped before its first save: there is nothing to go on with
+        shutil.rmtree(folder.path)
+    return train(
+        recipe,
+        data,
+        name=folder.path.name,
+        runs=folder.path.parent,
+        init=init,
+        budget=budget,
+        device=device,
+        threads=threads,
+        skip_broken=skip_broken,
+        progress=progress,
+    )
 
 
 def cross_validate(

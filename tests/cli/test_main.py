@@ -24,6 +24,7 @@ VERBS = [
     ["demo"],
     ["data", "show"],
     ["data", "audit"],
+    ["data", "triage"],
     ["data", "convert"],
     ["data", "prepare"],
     ["data", "pull"],
@@ -103,7 +104,7 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["trian"], "maskwright has no verb 'trian'; did you mean train?"),
         (["data", "shwo"], "maskwright data has no verb 'shwo'; did you mean show?"),
-        (["data"], "maskwright data needs a verb; there are: show, audit, convert, prepare, pull"),
+        (["data"], "maskwright data needs a verb; there are: show, audit, triage, convert, prepare, pull"),
         (["train", "--imgsz", "256"], "maskwright train has no option --imgsz; did you mean --size?"),
         (
             ["train", "--batch_size", "4"],
@@ -156,6 +157,11 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
         (["show", "nothing"], "there is no run or model 'nothing'"),
         (["report", "nothing"], "there is no run 'nothing'"),
         (["recipes", "nothing"], "there is no recipe 'nothing'"),
+        (["data", "triage", "nothing"], "there is no run 'nothing'"),
+        (
+            ["data", "triage", "nothing", "--drop", "3"],
+            "--drop and --ignore need a file to write; add --fix FILE",
+        ),
         (["cache", "clear"], "maskwright cache has no 'clear'; did you mean clean?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -263,6 +263,12 @@ def test_grey_pictures_need_one_channel(cats: Path) -> None:
     assert dataset.image(dataset.items[0], 1).shape == (6, 8, 1)
 
 
+def test_what_yaml_takes_for_no_text(cats: Path) -> None:
+    (cats / "dataset.yaml").write_text("classes: [no, yes]\n")
+    with pytest.raises(ConfigError, match="put it in quotes"):
+        open_dataset(cats)
+
+
 @pytest.mark.parametrize("what", ["nothing", "notes.txt", "list.yaml", "broken.yaml"])
 def test_what_is_no_data_set(tmp_path: Path, what: str) -> None:
     (tmp_path / "notes.txt").write_text("hello")

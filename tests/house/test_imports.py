@@ -37,6 +37,7 @@ ORDER = (
     "audit",
     "report",
     "api",
+    "triage",
     "study",
     "cli",
 )

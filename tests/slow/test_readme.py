@@ -26,6 +26,7 @@ GUIDE = (
     "predict",
     "runs",
     "verify",
+    "triage",
     "python",
 )
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in GUIDE)]
@@ -103,7 +104,9 @@ def test_every_command_runs(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for block in [block for page in PAGES for block in blocks(page, "python")]:
         exec(compile(block, "<page>", "exec"), {})
     (example,) = (block for block in blocks(ROOT / "docs/data.md", "yaml") if "trainval" in block)
-    (workshop / "pets.yaml").write_text(example.replace("Abyssinian_34", "beagle_1"))
+    (workshop / "pets.yaml").write_text(
+        example.replace("Abyssinian_34", "beagle_1").replace("beagle_125", "beagle_2")
+    )
     assert main(["data", "show", "pets.yaml"]) == 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwright.cli.answer import Answer, Stopped, table
-from maskwright.cli.options import Data, SkipBroken
+from maskwright.cli.options import Data, Device, SkipBroken, Threads, Tta
 from maskwright.cli.terminal import terminal
 from maskwright.progress import duration
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from maskwright.data.facts import Facts
+    from maskwright.triage.what_if import WhatIf
 
 
 def show(
@@ -199,6 +200,108 @@ def audit(
 
     shown = found | {"page": out / "audit.html", "fixed": fix}
     return Answer(shown, Group(*parts), 1 if severities(result.findings)["error"] else 0)
+
+
+def triage(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run, or better a cross-validation (train --folds), or its name under runs/.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where triage.html and triage.json go; triage/ without it.")
+    ] = Path("triage"),
+    what_if: Annotated[
+        int | None,
+        typer.Option(
+            "--what-if",
+            metavar="N",
+            min=1,
+            help="Train again without the worst N labels of train and validation, and say what it changes.",
+        ),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a new dataset.yaml, as --drop and --ignore say."),
+    ] = None,
+    drop: Annotated[
+        int, typer.Option(metavar="N", min=0, help="With --fix: leave the worst N labels out.")
+    ] = 0,
+    ignore: Annotated[
+        int, typer.Option(metavar="N", min=0, help="With --fix: ignore the disputed regions of the worst N.")
+    ] = 0,
+    tta: Tta = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> Answer:
+    """Find labels that are probably wrong: those that a model which has not seen them disputes, the worst first.
+
+    triage.html shows them beside the prediction and saves a dataset.yaml with what you decide: keep, ignore the region,
+    drop. Labels that a model was trained on hide their errors: a cross-validation is the better judge. Nothing of yours
+    is changed."""
+    import json
+
+    from rich.console import Group
+
+    from maskwright.api import use_threads
+    from maskwright.audit.run import refuse_existing
+    from maskwright.cli.answer import plain
+    from maskwright.errors import ConfigError
+    from maskwright.files import write_text
+    from maskwright.triage.decide import write_decided
+    from maskwright.triage.judges import panel
+    from maskwright.triage.page import document, notes, page, words
+    from maskwright.triage.run import triage as judge
+    from maskwright.triage.what_if import what_if as try_without
+
+    if (drop or ignore) and fix is None:
+        raise ConfigError("--drop and --ignore need a file to write", "add --fix FILE")
+    if fix is not None:
+        refuse_existing(fix)
+    progress, judges = terminal(), panel(run, device=device, tta=tta)
+    with use_threads(threads):
+        found = judge(judges, progress)
+    if fix is not None:
+        write_decided(found, fix, drop=drop, ignore=ignore)
+
+    def write(changed: WhatIf | None) -> dict[str, object]:
+        said = document(found, changed)
+        write_text(out / "triage.json", json.dumps(plain(said), indent=2) + "\n")
+        write_text(out / "triage.html", page(found, changed))
+        return said
+
+    said, changed = write(None), None
+    if what_if is not None:
+        without = [case.id for case in found.worst(what_if)]
+        try:
+            changed = try_without(judges, without, device=device, threads=threads, progress=progress)
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped; the same command goes on where it was, {out} has the ranking") from None
+        said = write(changed)
+    names = found.dataset.classes.names
+    rows = [
+        (
+            place + 1,
+            case.id,
+            case.split + (" (seen)" if case.seen else ""),
+            case.dispute.score,
+            words(case.dispute.regions[0], names),
+        )
+        for place, case in enumerate(found.cases[:10])
+        if case.dispute.regions
+    ]
+    return Answer(
+        said | {"page": out / "triage.html", "fixed": fix},
+        Group(
+            table(("", "label", "split", "score>", "worst region"), rows),
+            *(f"Note: {note}" for note in notes(found)),
+            *([changed.comparison.sentence] if changed else []),
+            *([f"{fix}: {drop} labels dropped, regions of {ignore} ignored"] if fix else []),
+            f"Look at: {out / 'triage.html'}",
+        ),
+    )
 
 
 def prepare(

@@ -74,6 +74,14 @@ _add(
 )
 _add(
     data_app,
+    "triage",
+    data_verbs.triage,
+    "maskwright data triage pets",
+    "maskwright data triage pets --what-if 20",
+    "maskwright data triage pets --fix mended.yaml --drop 5 --ignore 20",
+)
+_add(
+    data_app,
     "convert",
     data_verbs.convert,
     "maskwright data convert data/pets --to coco --out data/pets-coco",

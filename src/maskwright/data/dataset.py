@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from maskwright.config import suggest
+from maskwright.data.boxes import count_without, ignored_boxes, without_boxes
 from maskwright.data.classes import ClassMap, Colour, class_map
 from maskwright.data.fingerprint import content_hashes, digest, recall
 from maskwright.data.image_io import dense_size, read_dense
@@ -47,6 +48,7 @@ from maskwright.data.sources import (
     yolo,
 )
 from maskwright.data.sources.common import (
+    Box,
     DataConfig,
     FaultyError,
     Frame,
@@ -111,6 +113,8 @@ class Item:
     """Items of one group (patient, video) resemble each other; its own id where nothing is known."""
     targets: tuple[Path | None, ...] = ()
     """In the order of `Dataset.targets`; None, where it has no file, only in test and unlabelled."""
+    ignored: tuple[Box, ...] = ()
+    """Boxes of the mask that count nowhere."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Dataset:
         ids = self.classes.encode(raw, where(item.mask))
         if ids.shape != (size := self.size(item)):
             raise size_error([(item.id, ids.shape, size)])
-        return ids
+        return without_boxes(ids, item.ignored)
 
     def dense(self, item: Item, target: str) -> Field:
         """HW float32, NaN where nothing is known. Raises DataError: unreadable, more than one channel, size."""
@@ -196,7 +200,13 @@ class Dataset:
         head = json.dumps([self.classes.names, meaning, *self.targets])
         rows = (
             json.dumps(
-                [item.id, item.split, item.group, *map(content, (item.image, item.mask, *item.targets))]
+                [
+                    item.id,
+                    item.split,
+                    item.group,
+                    *map(content, (item.image, item.mask, *item.targets)),
+                    *item.ignored,
+                ]
             )
             for item in self.items
         )
@@ -225,7 +235,13 @@ class Dataset:
                 return ""
             return digest([json.dumps([*(sha_of[file] for file in files_of(place)), *inside(place)])])
 
-        return {item.id: (item.split, *map(content, row)) for item, row in zip(self.items, rows, strict=True)}
+        def of(item: Item) -> tuple[str, ...]:
+            mask = content(item.mask)
+            if item.ignored:
+                mask = digest([mask, json.dumps(item.ignored)])
+            return item.split, content(item.image), mask, *map(content, item.targets)
+
+        return {item.id: of(item) for item in self.items}
 
     def to_yaml(self) -> str:
         """The resolved dataset.yaml with its fingerprint."""
@@ -337,7 +353,9 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
     named = str(values.get("path", "."))
     if named.startswith("synthetic:"):
         kept = {
-            key: value for key, value in values.items() if key in ("validation", "exclude", "fingerprint")
+            key: value
+            for key, value in values.items()
+            if key in ("validation", "exclude", "ignore", "fingerprint")
         }
         written, root = _synthetic(named)
         return {**written, **kept}, root
@@ -418,13 +436,15 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
     names = config.classes or ()
     classes = class_map(names, config.values, _COLOURS.get(names, ()))
     pixels = count_pixels(pairs, facts, classes, excluded)
+    boxes = ignored_boxes(config, used, facts, told)
+    pixels |= {pair.id: count_without(pair, classes, boxes[pair.id]) for pair in used if pair.id in boxes}
 
     groups = groups_of([pair.id for pair in pairs], config.groups, root)
     if config.validation is None and not any(split_name(pair.origin, told) == "validation" for pair in pairs):
         config = config.model_copy(update={"validation": ValidationConfig()})
     splits = assign_splits(pairs, groups, [foreground(pixels.get(pair.id)) for pair in pairs], config, told)
     items = tuple(
-        Item(pair.id, pair.image, pair.mask, split, group, pair.targets)
+        Item(pair.id, pair.image, pair.mask, split, group, pair.targets, boxes.get(pair.id, ()))
         for pair, split, group in zip(pairs, splits, groups, strict=True)
         if pair.id not in excluded
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -17,14 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskwright.api import Run, train, use_threads
+from maskwright.api import Run, finish, use_threads
 from maskwright.config import Recipe
-from maskwright.errors import RunError, UserError
+from maskwright.errors import UserError
 from maskwright.files import write_text
 from maskwright.models import flops, parameters
 from maskwright.models.measure import latency
 from maskwright.predict.model_folder import load_model
-from maskwright.training.checkpoint import has_state
 
 FAILED, STOPPED = 1, 130
 
@@ -61,8 +59,16 @@ class Job:
 
 def do(job: Job) -> Run:
     """The finished run. Raises UserError; KeyboardInterrupt once it was asked to stop and has saved."""
-    path = Path(job.path)
-    run = _trained(job, path)
+    path, recipe = Path(job.path), Recipe.model_validate(job.recipe)
+    run = finish(
+        path,
+        recipe,
+        job.data,
+        budget=job.budget,
+        device=job.device,
+        threads=job.threads,
+        skip_broken=job.skip_broken,
+    )
     if not _scored(path, job.split):
         run.evaluate(job.split, device=job.device, threads=job.threads, skip_broken=job.skip_broken)
         run.report()
@@ -70,31 +76,6 @@ def do(job: Job) -> Run:
         with use_threads(job.threads):
             write_text(path / "costs.json", json.dumps(_measure(run, missing)))
     return run
-
-
-def _trained(job: Job, path: Path) -> Run:
-    recipe = Recipe.model_validate(job.recipe)
-    if _scored(path, "validation") or has_state(path / "checkpoints"):
-        run = Run.open(path)
-        if run.folder.read_recipe() != recipe:
-            raise RunError(
-                f"{path} is a run of another recipe", "move it away, or name the study differently"
-            )
-        if _scored(path, "validation"):
-            return run
-        return run.resume(device=job.device, threads=job.threads, skip_broken=job.skip_broken)
-    if path.exists():  # stopped before its first save: nothing is known, not even its budget
-        shutil.rmtree(path)
-    return train(
-        recipe,
-        job.data,
-        name=path.name,
-        runs=path.parent,
-        budget=job.budget,
-        device=job.device,
-        threads=job.threads,
-        skip_broken=job.skip_broken,
-    )
 
 
 def _scored(path: Path, split: str) -> bool:

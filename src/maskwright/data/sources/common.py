@@ -18,6 +18,14 @@ from maskwright.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 
+Box: TypeAlias = tuple[
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=1)],
+    Annotated[int, Field(ge=1)],
+]
+"""Top, left, height, width, in pixels of the picture."""
+
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -85,6 +93,8 @@ class DataConfig(_Keys):
     groups: str = "{id}"
     """{id}, {id:before _}, {id:before last _}, or a CSV file `id,group`."""
     exclude: tuple[str, ...] = ()
+    ignore: Mapping[str, tuple[Box, ...]] | None = None
+    """Id -> boxes of its mask that count nowhere, where the triage of labels found the label wrong."""
     fingerprint: str | None = None
     """Of the run that wrote the file: opening tells when the data have changed since."""
 
@@ -185,7 +195,9 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             f"{key}: {_SHORT.repr(first['input'])} in {source}: {first['msg']}",
-            "compare with dataset.yaml in the guide",
+            "put it in quotes: to YAML, yes, no, on, off and 007 are no text"
+            if first["type"] == "string_type" and isinstance(first["input"], bool | int | float)
+            else "compare with dataset.yaml in the guide",
         ) from error
     for name in config.splits or {}:
         split_name(name, source)

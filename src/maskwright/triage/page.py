@@ -1,0 +1,135 @@
+"""What a triage leaves: triage.html, one file that opens offline and writes the decisions down, and triage.json."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+
+import yaml
+
+from maskwright.data.classes import colour_text
+from maskwright.triage.decide import decided
+from maskwright.triage.disputes import Region
+from maskwright.triage.run import Case, Triage
+from maskwright.triage.what_if import WhatIf
+
+
+def document(found: Triage, changed: WhatIf | None = None) -> dict[str, object]:
+    """triage.json, and what --json prints."""
+    names = found.dataset.classes.names
+    said: dict[str, object] = {
+        "name": found.name,
+        "labels": len(found.cases),
+        "disputed": sum(bool(case.dispute.regions) for case in found.cases),
+        "broken": list(found.broken),
+        "cases": [
+            {
+                "id": case.id,
+                "split": case.split,
+                "seen": case.seen,
+                "score": round(case.dispute.score, 6),
+                "regions": [
+                    {
+                        "box": list(region.box),
+                        "pixels": region.pixels,
+                        "label": names[region.label],
+                        "prediction": names[region.said],
+                        "score": round(region.score, 6),
+                    }
+                    for region in case.dispute.regions
+                ],
+            }
+            for case in found.cases
+        ],
+    }
+    if changed is not None:
+        said["what_if"] = {
+            "run": str(changed.path),
+            "dropped": list(changed.dropped),
+            **changed.comparison.summary(),
+        }
+    return said
+
+
+def notes(found: Triage) -> list[str]:
+    """What limits the ranking."""
+    said = []
+    seen = sum(case.seen for case in found.cases)
+    if seen:
+        said.append(
+            f"{seen:,} of {len(found.cases):,} labels were trained on, and what a network has learnt by heart it does "
+            "not dispute. A cross-validation (train --folds 5) judges every label by a model that has not seen it."
+        )
+    if found.broken:
+        said.append(f"{len(found.broken)} pictures could not be read, such as: {found.broken[0]}")
+    return said
+
+
+def words(region: Region, names: tuple[str, ...]) -> str:
+    """`background in the label, pet in the prediction: 1,204 pixels`."""
+    return f"{names[region.label]} in the label, {names[region.said]} in the prediction: {region.pixels:,} pixels"
+
+
+def page(found: Triage, changed: WhatIf | None = None) -> str:
+    """Everything that comes from files and people is escaped, and nothing runs but our own lines."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    pages = Environment(
+        loader=ChoiceLoader([PackageLoader("maskwright.triage"), PackageLoader("maskwright.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = pages.get_template("triage.js").render()
+    classes = found.dataset.classes
+    whole = decided(found.source, (), {})
+    before = {"exclude": whole.pop("exclude", []), "ignore": whole.pop("ignore", {})}
+    shown = [case for case in found.cases if case.id in found.exhibits and case.dispute.regions]
+    splits = Counter(case.split for case in found.cases)
+    return pages.get_template("triage.html").render(
+        name=found.name,
+        data=found.dataset.name,
+        chips=[f"{split}: {count:,}" for split, count in splits.items()],
+        lead=f"The {len(shown)} most suspicious of {len(found.cases):,} labels, the worst first"
+        if shown
+        else f"No label of {len(found.cases):,} is disputed",
+        notes=notes(found),
+        legend=[
+            (name, colour_text(colour)) for name, colour in zip(classes.names, classes.colours, strict=True)
+        ],
+        what_if=None
+        if changed is None
+        else {
+            "count": len(changed.dropped),
+            "sentence": changed.comparison.sentence,
+            "path": changed.path,
+        },
+        cases=[_shown(found, case) for case in shown],
+        keys=yaml.safe_dump(whole, sort_keys=False, allow_unicode=True),
+        before=json.dumps(before),
+        script=Markup(script),  # ours, word for word
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _shown(found: Triage, case: Case) -> dict[str, object]:
+    exhibit = found.exhibits[case.id]
+    return {
+        "id": case.id,
+        "split": case.split,
+        "seen": case.seen,
+        "score": f"{case.dispute.score:.3f}",
+        "lines": [words(region, found.dataset.classes.names) for region in case.dispute.regions],
+        "boxes": json.dumps([list(region.box) for region in case.dispute.regions]),
+        "picture": _inline(exhibit.picture),
+        "label": _inline(exhibit.label),
+        "prediction": _inline(exhibit.prediction),
+    }
+
+
+def _inline(content: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
