@@ -255,7 +255,7 @@ def test_a_box_holds_for_all_tiles_that_show_it_and_for_the_whole(tmp_path: Path
     plain = opened(root, TILED)
     tile = next(item for item in plain.items if item.piece is not None and item.piece.window[:2] != (0, 0))
     assert tile.piece is not None
-    top, left, height, width = tile.piece.window
+    top, left, height, _ = tile.piece.window
     for name, box in ((tile.id, [2, 3, height - 2, 5]), ("field0", [top + 2, left + 3, height - 2, 5])):
         dataset = ignoring(root, TILED, name, box)
         expected = plain.mask(plain.scored("test")[0])

@@ -8,10 +8,15 @@ from pathlib import Path
 
 from maskwright.audit.findings import Evidence, Finding, Mending
 from maskwright.audit.looks import Look
-from maskwright.data.image_io import FileHeader
+from maskwright.data.dataset import Listing
+from maskwright.data.fingerprint import recall
+from maskwright.data.image_io import FileHeader, read_dense
 from maskwright.data.places import where
-from maskwright.data.sources.common import Pair
+from maskwright.data.recognise import TEMPLATES
+from maskwright.data.sources import folder
+from maskwright.data.sources.common import FaultyError, Pair, closest
 from maskwright.errors import DataError
+from maskwright.progress import Progress
 
 _ENDINGS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -27,13 +32,111 @@ _ENDINGS = {
 _DARK = 32
 """Brightest grey level of 255 that a picture of 16 bits may have before its numbers are thought to be of 12 bits."""
 
+_KINDS = {"1": "grey", "L": "grey", "LA": "grey", "CMYK": "CMYK"}
+
 Size = tuple[int, int]
+
+
+FAULTS = {
+    "unreadable": "Items have a file that cannot be read",
+    "missing-masks": "Pictures have no mask",
+    "missing-pictures": "Pictures are listed and not there",
+    "duplicate-ids": "Ids are there twice, and only one can be meant",
+    "split-overlap": "Ids are in the lists of two splits",
+    "size-mismatch": "Masks are not as large as their picture",
+    "place-mismatch": "Masks do not lie where their picture lies",
+    "targets": "Dense targets are missing, broken or not as large as their picture",
+}
+"""What keeps items from being listed or opened, in words."""
+_AGAIN = "do what is said there, copy the files again from where they came from, or leave the items out"
+
+
+def faulty(error: FaultyError) -> Finding:
+    """What a layout refuses, as a finding."""
+    cases = tuple(Evidence((name,), says) for name, says in error.cases.items())
+    return Finding(
+        error.finding,
+        "error",
+        FAULTS[error.finding],
+        cases,
+        _AGAIN if error.finding == "unreadable" else error.hint,
+        Mending(exclude=tuple(error.cases)),
+    )
+
+
+def targets(pairs: Sequence[Pair], progress: Progress) -> Iterator[Finding]:
+    """Dense targets that cannot be decoded to their last pixel."""
+    files = [(pair.id, file) for pair in pairs for file in pair.targets if file is not None]
+    facts = recall(
+        "decodes as target/1",
+        [file for _, file in files],
+        lambda file: read_dense(file).size > 0,
+        what="Checking targets",
+        progress=progress,
+    )
+    broken = {
+        name: str(fact) for (name, _), fact in zip(files, facts, strict=True) if isinstance(fact, DataError)
+    }
+    if broken:
+        yield faulty(FaultyError("targets", "", "save them again, or list the ids under exclude", broken))
+
+
+def pairing(listing: Listing, told: Sequence[Finding]) -> Iterator[Finding]:
+    """Masks without a picture, splits without any, ids that some systems take for one, exclude that names nobody.
+
+    `told`: what was found before, and excluded by the audit itself.
+    """
+    config, ids = listing.config, [pair.id for pair in listing.pairs]
+    unmasked = [pair.id for pair in listing.pairs if pair.mask is None]
+    lonely = folder.orphans(listing.root, config) if config.format in TEMPLATES else []
+    if lonely:
+        yield Finding(
+            "masks-without-pictures",
+            "warning",
+            "Masks have no picture and are not used",
+            tuple(Evidence((name,), f"{where(path)}{closest(name, unmasked)}") for name, path in lonely),
+            "add the pictures, or give masks the names of theirs",
+        )
+    filled = {pair.origin for pair in listing.pairs}
+    empty = [name for name in config.splits or {} if name not in filled]
+    if empty and not any(finding.id == "split-overlap" for finding in told):  # that may be why
+        yield Finding(
+            "empty-split",
+            "warning",
+            "Splits hold no picture",
+            tuple(Evidence((), f"{name}: nothing in {(config.splits or {})[name]}") for name in empty),
+            "fill the list or the folder, or take the split out",
+        )
+    alike: dict[str, list[str]] = {}
+    for name in ids:
+        alike.setdefault(folder.alike(name), []).append(name)
+    cases = [
+        Evidence(tuple(names), " and ".join(map(repr, names))) for names in alike.values() if len(names) > 1
+    ]
+    if cases:
+        yield Finding(
+            "ids-alike",
+            "warning",
+            "Ids differ only by case or by the form of a letter",
+            tuple(cases),
+            "rename one of them: Windows and macOS take both for the same file, and one is lost when they are copied",
+        )
+    known = {*ids, *(name for finding in told for name in finding.ids)}
+    unknown = [name for name in config.exclude if name not in known]
+    if unknown:
+        yield Finding(
+            "exclude-unknown",
+            "note",
+            "exclude names what the data do not hold",
+            tuple(Evidence((name,), f"is no id{closest(name, ids)}") for name in unknown),
+            "take it out of exclude, or mend its spelling",
+        )
 
 
 def unreadable(pairs: Sequence[Pair], broken: Mapping[str, Sequence[DataError]]) -> Iterator[Finding]:
     """`broken`: id -> what its picture or its mask said when it was decoded to its last pixel."""
     cases = tuple(
-        Evidence((pair.id,), "; ".join(error.problem for error in broken[pair.id]))
+        Evidence((pair.id,), ". ".join(str(error) for error in broken[pair.id]))
         for pair in pairs
         if pair.id in broken
     )
@@ -41,9 +144,9 @@ def unreadable(pairs: Sequence[Pair], broken: Mapping[str, Sequence[DataError]])
         yield Finding(
             "unreadable",
             "error",
-            "Items have a file that cannot be read to its last pixel",
+            FAULTS["unreadable"],
             cases,
-            "copy the files again from where they came from, or leave the items out",
+            _AGAIN,
             Mending(exclude=tuple(broken)),
         )
 
@@ -79,7 +182,7 @@ def sizes(
         yield Finding(
             "size-mismatch",
             "error",
-            "Masks are not as large as their picture",
+            FAULTS["size-mismatch"],
             tuple(differing),
             "export the masks at the size of the pictures: resizing them would guess where borders lie",
             Mending(exclude=_ids(differing)),
@@ -120,7 +223,7 @@ def stored(pairs: Sequence[Pair], looks: Mapping[str, Look]) -> Iterator[Finding
             dark.append(Evidence((pair.id,), f"its brightest pixel is {look.brightest / 255:.1%} of 16 bits"))
         if isinstance(pair.image, Path) and (said := lies(pair.image, look.header)):
             lying.append(Evidence((pair.id,), said))
-        kind = "16 bits" if deep else "grey" if look.header.mode in ("1", "L", "LA") else "colour"
+        kind = "16 bits" if deep else _KINDS.get(look.header.mode, "colour")
         modes[kind] += 1
         of_mode.setdefault(kind, []).append(pair.id)
     if blank:
@@ -151,7 +254,7 @@ def stored(pairs: Sequence[Pair], looks: Mapping[str, Look]) -> Iterator[Finding
     if len(modes) > 1:
         (common, _), *rare = modes.most_common()
         cases = tuple(
-            Evidence((name,), f"{kind}; most are of {common}") for kind, _ in rare for name in of_mode[kind]
+            Evidence((name,), f"{kind}; most are {common}") for kind, _ in rare for name in of_mode[kind]
         )
         yield Finding(
             "mixed-bands",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -51,6 +51,22 @@ class Finding:
     def ids(self) -> tuple[str, ...]:
         """The items concerned, each once."""
         return tuple(dict.fromkeys(name for case in self.cases for name in case.ids))
+
+
+def joined(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding of each kind, with the cases of all that are of that kind."""
+    kinds: dict[str, Finding] = {}
+    for finding in findings:
+        before = kinds.get(finding.id)
+        if before is not None:
+            exclude = dict.fromkeys((*before.mending.exclude, *finding.mending.exclude))
+            finding = replace(
+                before,
+                cases=(*before.cases, *finding.cases),
+                mending=replace(before.mending, exclude=tuple(exclude)),
+            )
+        kinds[finding.id] = finding
+    return list(kinds.values())
 
 
 def ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from maskwright.audit.findings import Evidence, Finding, Mending
-from maskwright.data.classes import ClassMap, code_of, codes_of
+from maskwright.data.classes import IGNORE, ClassMap, code_of, codes_of
 from maskwright.data.fingerprint import recall
 from maskwright.data.image_io import FileHeader, file_header
 from maskwright.data.places import array_of, read_raw, row_digests
-from maskwright.data.sources.common import Frame, Pair, Place
+from maskwright.data.sources.common import Frame, Pair, Place, few
 from maskwright.data.truths import MaskFacts
 from maskwright.errors import DataError
 from maskwright.progress import SILENT, Progress
@@ -63,8 +63,8 @@ def look_at_masks(places: Sequence[Place], progress: Progress = SILENT) -> dict[
 def _look(place: Place) -> object:
     raw = read_raw(place, False)
     content = f"{raw.shape} {raw.dtype}".encode() + np.ascontiguousarray(raw).tobytes()
-    header = asdict(file_header(place)) if isinstance(place, Path) else None
-    return header, hashlib.sha256(content).hexdigest()[:16]
+    header = file_header(place) if isinstance(place, Path) else None
+    return header and asdict(header), hashlib.sha256(content).hexdigest()[:16]
 
 
 def unknown_values(
@@ -83,7 +83,8 @@ def unknown_values(
         if fact is None:
             continue
         if fact.colours and not classes.coloured:
-            colours.append(Evidence((pair.id,), "holds colours where the classes are numbers"))
+            shown = few([f"#{code:06x}" for code in fact.codes], 4)
+            colours.append(Evidence((pair.id,), f"holds colours: {shown}"))
             continue
         unlisted = {
             code: count for code, count in zip(fact.codes, fact.counts, strict=True) if code not in listed
@@ -106,7 +107,8 @@ def unknown_values(
             tuple(colours),
             'list the colours in dataset.yaml, values: {"#rrggbb": CLASS}, if all masks have them; otherwise export '
             "these again",
-            Mending(exclude=tuple(case.ids[0] for case in colours)),
+            # without all of them nothing would be left
+            Mending(exclude=tuple(case.ids[0] for case in colours) if len(colours) < len(facts) else ()),
         )
     blurred = len(values) >= _BLENDS and _blurred(
         [pair for pair in pairs if pair.id in strangers], classes, listed
@@ -138,6 +140,32 @@ def unknown_values(
                 keys = {_key(code, classes): "ignore" for code in sorted(worst)}
             title, advice = told[cause]
             yield Finding(cause, "error", f"Masks {title}", tuple(cases), advice, Mending(values=keys))
+
+
+def ignored_objects(
+    pairs: Sequence[Pair], facts: Mapping[str, MaskFacts], classes: ClassMap, formats: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Masks of 0 and 255 where 255 is "ignore": written by a program to which 255 is the object."""
+    if classes.values.get(255) != IGNORE or classes.values.get(0) != 0:
+        return
+    cases = tuple(
+        Evidence(
+            (pair.id,), f"{fact.counts[1] / sum(fact.counts):.1%} are 255, which is ignored, the rest is 0"
+        )
+        for pair in pairs
+        if (fact := facts.get(pair.id)) is not None
+        and list(fact.codes) == [0, 255]
+        and (pair.id in formats or isinstance(pair.mask, Frame))
+    )
+    if cases:
+        yield Finding(
+            "object-ignored",
+            "error" if len(cases) == len(facts) else "warning",
+            f"Masks hold nothing but {classes.names[0]} and 255, which is ignored",
+            cases,
+            "if 255 is the object there, save it with the number of its class; where all masks are so, say "
+            f"values: {{0: {classes.names[0]}, 255: {classes.names[-1]}}}",
+        )
 
 
 def _key(code: int, classes: ClassMap) -> int | str:
@@ -232,7 +260,7 @@ def constant(pixels: Mapping[str, Int64[np.ndarray, " K"]], names: Sequence[str]
         if not len(present):
             nothing.append(Evidence((name,), "all its pixels are ignored"))
         elif len(present) == 1 and len(names) > 1:
-            case = Evidence((name,), f"all of it is {names[present[0]]}")
+            case = Evidence((name,), f"all that is labelled is {names[present[0]]}")
             (empty if present[0] == 0 else whole).append(case)
     if nothing:
         yield Finding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from maskwright.audit.findings import Evidence, Finding
 from maskwright.audit.run import Audit, severities
 from maskwright.data.classes import IGNORE
 from maskwright.data.dataset import Dataset, Item
+from maskwright.data.places import read_picture
 from maskwright.data.sources.common import few
 from maskwright.draw import png
 from maskwright.errors import DataError
@@ -108,7 +110,7 @@ def page(result: Audit) -> str:
                 "finding": finding,
                 "fix": fix_text(finding),
                 "cases": [
-                    {"case": case, "thumbnails": _thumbnails(result.dataset, items, case)}
+                    {"case": case, "thumbnails": _thumbnails(result, items, case)}
                     for case in finding.cases[:SHOWN]
                 ],
                 "more": finding.cases[SHOWN : SHOWN + NAMED],
@@ -148,28 +150,36 @@ def _histogram(result: Audit) -> list[dict[str, object]]:
     ]
 
 
-def _thumbnails(dataset: Dataset | None, items: dict[str, Item], case: Evidence) -> list[Thumbnail]:
-    """Of the pictures that can be opened."""
+def _thumbnails(result: Audit, items: dict[str, Item], case: Evidence) -> list[Thumbnail]:
+    """Pictures with their masks; without, where they cannot be opened together."""
     drawn = []
     for name in case.ids[:_PER_CASE]:
-        if dataset and name in items and (picture := _picture(dataset, items[name])) is not None:
+        with suppress(DataError):
+            if result.dataset and name in items:
+                picture = _picture(result.dataset, items[name])
+            elif name in result.images:
+                picture = _small(read_picture(result.images[name], 3))
+            else:
+                continue
             source = f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
             drawn.append(Thumbnail(name, source))
     return drawn
 
 
-def _picture(dataset: Dataset, item: Item) -> np.ndarray | None:
-    """The picture beside itself with its mask laid over, at most _SIDE high and wide each."""
-    try:
-        picture = dataset.image(item, 3)
-        mask = dataset.mask(item) if item.mask is not None else None
-    except DataError:
-        return None
+def _small(picture: np.ndarray) -> np.ndarray:
+    """At most _SIDE high and wide; tiny ones are enlarged by a whole number."""
     image = Image.fromarray(picture)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-    plain = np.asarray(image)
-    if mask is None:
+    times = max(_SIDE // max(image.size), 1)
+    return np.asarray(image).repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _picture(dataset: Dataset, item: Item) -> np.ndarray:
+    """The picture beside itself with its mask laid over. Raises DataError."""
+    plain = _small(dataset.image(item, 3))
+    if item.mask is None:
         return plain
+    mask = dataset.mask(item)
     size = (plain.shape[1], plain.shape[0])
     ids = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     palette = np.zeros((256, 3), np.float32)

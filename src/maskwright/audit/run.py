@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from jaxtyping import Int64
 
-from maskwright.audit import files, masks, splits
-from maskwright.audit.findings import Evidence, Finding, Mending, mended, ranked
+from maskwright.audit import files, masks, shapes, splits
+from maskwright.audit.findings import Evidence, Finding, Mending, joined, mended, ranked
 from maskwright.audit.looks import FEATURES, Look, look_at
 from maskwright.audit.masks import MaskLook, look_at_masks
 from maskwright.audit.outliers import FAR, oddest, strangeness
@@ -24,12 +24,11 @@ from maskwright.data.dataset import (
     Listing,
     build_dataset,
     list_dataset,
-    list_without,
     written_keys,
 )
-from maskwright.data.sources.common import SPLITS, DataConfig, Pair, UnmaskedError
+from maskwright.data.sources.common import SPLITS, DataConfig, FaultyError, Pair, Place, few
 from maskwright.data.truths import MaskFacts, all_facts, coloured_values, with_classes
-from maskwright.errors import ConfigError, DataError
+from maskwright.errors import ConfigError, DataError, UserError
 from maskwright.files import write_text
 from maskwright.progress import SILENT, Progress
 
@@ -37,6 +36,15 @@ _CLASS_SHARE = 0.005
 """Share of all mask pixels from which a value is taken for a class, where nothing else says what the classes are."""
 
 
+_UNLISTED = (
+    "missing-masks",
+    "duplicate-ids",
+    "split-overlap",
+    "size-mismatch",
+    "place-mismatch",
+    "unreadable",
+)
+"""Findings whose items may be missing from the listing, although there is a picture."""
 _SHUT = ("unreadable", "size-mismatch", "exif-mismatch", "coloured-masks")
 """Findings whose items cannot be opened."""
 
@@ -65,6 +73,8 @@ class Audit:
     """The resolved dataset.yaml with its classes and values, before anything is mended."""
     dataset: Dataset | None
     """What can be opened, with unknown values ignored: for pictures of the evidence. None where nothing can be."""
+    images: Mapping[str, Place]
+    """Id -> picture of all that is listed, for evidence that cannot be opened with its mask."""
 
 
 def audit(data: str | Path, progress: Progress = SILENT) -> Audit:
@@ -76,6 +86,7 @@ def audit(data: str | Path, progress: Progress = SILENT) -> Audit:
     listing, findings = _listed(data)
     config, skipped = listing.config, set(listing.config.exclude)
     pairs = [pair for pair in listing.pairs if pair.id not in skipped]
+    findings += files.pairing(listing, findings)
 
     looks, mask_looks, broken = _look(pairs, progress)
     findings += files.unreadable(pairs, broken)
@@ -86,44 +97,52 @@ def audit(data: str | Path, progress: Progress = SILENT) -> Audit:
     sized = {name: ((fact.height, fact.width), headers.get(name)) for name, fact in facts.items()}
     findings += files.sizes(sound, looks, sized)
     findings += files.stored(sound, looks)
+    findings += files.targets(sound, progress)
+    findings += shapes.outside(sound, facts, progress)
 
     if not _left(sound, findings):
-        return _audit(data, pairs, findings, config, listing.root, None)
+        return _audit(data, listing, findings, config, None)
     told, guesses = _with_classes(config, sound, facts)
     findings += guesses
+    if told is None:
+        return _audit(data, listing, findings, config, None)
     formats = {name: header.format for name, header in headers.items() if header is not None}
     known = class_map(told.classes or (), told.values)
     findings += masks.unknown_values(sound, facts, known, formats)
+    findings += masks.ignored_objects(sound, facts, known, formats)
     findings += masks.jpeg(sound, formats, {name for finding in findings for name in finding.ids})
     findings += masks.depths(sound, mask_looks)
 
     if not _left(sound, findings):
-        return _audit(data, pairs, findings, told, listing.root, None)
+        return _audit(data, listing, findings, told, None)
     dataset, targets = _opened(told, listing.root, findings, progress)
     findings += targets
-    findings += _between(dataset, looks, mask_looks, progress)
-    return _audit(data, pairs, findings, told, listing.root, dataset)
+    if dataset is not None:
+        findings += _between(dataset, looks, mask_looks, progress)
+    return _audit(data, listing, findings, told, dataset)
 
 
 def _audit(
     data: str | Path,
-    pairs: Sequence[Pair],
+    listing: Listing,
     findings: Sequence[Finding],
     config: DataConfig,
-    root: Path,
     dataset: Dataset | None,
 ) -> Audit:
-    missing = sum(len(each.ids) for each in findings if each.id == "missing-masks")
+    root, found = listing.root, joined(findings)
+    known = {pair.id for pair in listing.pairs} - set(listing.config.exclude)
+    missing = {name for each in found if each.id in _UNLISTED for name in each.ids if name not in known}
     path = config.path if config.path.startswith("synthetic:") else str(root)
     return Audit(
         data=str(data),
         name=dataset.name if dataset else root.name,
-        listed=len(pairs) + missing,
+        listed=len(known) + len(missing),
         classes=dataset.classes.names if dataset else config.classes or (),
         splits=_counts(dataset) if dataset else (),
-        findings=ranked(findings),
+        findings=ranked(found),
         source=written_keys(config.model_copy(update={"path": path})),
         dataset=dataset,
+        images={pair.id: pair.image for pair in listing.pairs},
     )
 
 
@@ -147,15 +166,16 @@ def refuse_existing(file: Path) -> None:
 
 
 def _listed(data: str | Path) -> tuple[Listing, list[Finding]]:
-    """The pairs, without the pictures that have no mask."""
-    try:
-        return list_dataset(data), []
-    except UnmaskedError as error:
-        cases = tuple(Evidence((name,), "has no mask") for name in error.ids)
-        finding = Finding(
-            "missing-masks", "error", error.problem, cases, error.hint, Mending(exclude=error.ids)
-        )
-        return list_without(data, error.ids), [finding]
+    """The pairs that can be listed, and why others cannot: one kind of fault after the other is left out."""
+    excluded, found = list[str](), list[Finding]()
+    while True:
+        try:
+            return list_dataset(data, excluded), found
+        except FaultyError as error:
+            if set(error.cases) <= set(excluded):
+                raise
+            excluded += error.cases
+            found.append(files.faulty(error))
 
 
 def _look(
@@ -188,10 +208,14 @@ def _left(pairs: Sequence[Pair], findings: Sequence[Finding]) -> bool:
 
 def _with_classes(
     config: DataConfig, pairs: Sequence[Pair], facts: Mapping[str, MaskFacts]
-) -> tuple[DataConfig, list[Finding]]:
-    """Classes and values, guessed from what is common in the masks where they are not said and do not follow."""
+) -> tuple[DataConfig | None, list[Finding]]:
+    """Classes and values, guessed from what is common in the masks where they are not said and do not follow.
+
+    None where no mask can be read.
+    """
     try:
-        return with_classes(config, [facts.get(pair.id) for pair in pairs], pairs), []
+        told = with_classes(config, [facts.get(pair.id) for pair in pairs], pairs)
+        return _from_zero(told, facts)
     except DataError as error:
         problem = error
     shares: Counter[int] = Counter()
@@ -200,7 +224,7 @@ def _with_classes(
         if fact.colours == coloured:
             shares.update(dict(zip(fact.codes, fact.counts, strict=True)))
     if not shares:
-        raise problem
+        return None, [_shut(problem)]
     common = sorted(code for code, count in shares.items() if count >= _CLASS_SHARE * shares.total())
     names = config.classes
     if names is None or len(names) != len(common):
@@ -218,20 +242,63 @@ def _with_classes(
     return config.model_copy(update={"classes": names, "values": values}), [finding]
 
 
+def _from_zero(config: DataConfig, facts: Mapping[str, MaskFacts]) -> tuple[DataConfig, list[Finding]]:
+    """With values one higher, where masks count the classes from 1 and dataset.yaml from 0."""
+    names = config.classes or ()
+    plain = {key: name for key, name in (config.values or {}).items() if name != "ignore"}
+    found = {code for fact in facts.values() for code in fact.codes} - {255}
+    if plain != dict(enumerate(names)) or found != set(range(1, len(names) + 1)):
+        return config, []
+    values: dict[int | str, str] = {**dict(enumerate(names, 1)), 255: "ignore"}
+    meant = ", ".join(f"{key} ({name})" for key, name in enumerate(names, 1))
+    finding = Finding(
+        "off-by-one",
+        "error",
+        f"Masks hold 1 to {len(names)}, and the classes are numbered from 0",
+        tuple(
+            Evidence((name,), f"holds {few([str(code) for code in fact.codes], 8)}")
+            for name, fact in facts.items()
+        ),
+        f"say what each number means. The audit goes on with {meant}",
+        Mending(values=values, classes=names),
+    )
+    return config.model_copy(update={"values": values}), [finding]
+
+
+def _shut(error: UserError) -> Finding:
+    return Finding(
+        "not-opened",
+        "error",
+        "The data cannot be opened",
+        (Evidence((), error.problem),),
+        error.hint or "mend it",
+    )
+
+
 def _opened(
     config: DataConfig, root: Path, findings: Sequence[Finding], progress: Progress
-) -> tuple[Dataset, list[Finding]]:
-    """The data set without what cannot be opened; unknown values are ignored."""
-    exclude = [name for finding in findings if finding.id in _SHUT for name in finding.ids]
+) -> tuple[Dataset | None, list[Finding]]:
+    """The data set without what cannot be opened; unknown values are ignored. Faulty targets are left out."""
+    exclude = [
+        *config.exclude,
+        *(name for finding in findings if finding.id in _SHUT for name in finding.ids),
+    ]
     values = {"*": "ignore"} | dict(config.values or {})
-    keys = written_keys(config.model_copy(update={"values": values, "exclude": (*config.exclude, *exclude)}))
+    keys = written_keys(config.model_copy(update={"values": values, "exclude": tuple(exclude)}))
+    found = list[Finding]()
     try:
-        return build_dataset(keys, root, progress), []
-    except DataError as error:
-        if not config.targets:
-            raise
-        finding = Finding("targets", "error", error.problem, (), error.hint)
-        return build_dataset({**keys, "targets": None}, root, progress), [finding]
+        while config.targets:
+            try:
+                build_dataset({**keys, "exclude": exclude}, root, progress)
+                break
+            except FaultyError as error:
+                found.append(files.faulty(error))
+                exclude += error.cases
+            except UserError:  # the next line says whether it is the targets
+                break
+        return build_dataset({**keys, "targets": None}, root, progress), found
+    except UserError as error:
+        return None, [*found, _shut(error)]
 
 
 def _between(
@@ -244,6 +311,8 @@ def _between(
     smalls = np.stack([looks[item.id].small for item in items])
     twins = find_twins(smalls, [looks[item.id].digest for item in items], progress)
     found = [*splits.twins_between(items, twins, grouped=dataset.grouped)]
+    if dataset.grouped:
+        found += splits.torn_groups(items)
     twin_of = splits.sets_of_twins(items, twins)
     found += masks.constant(pixels, names)
     found += masks.repeated([(item.id, item.split) for item in items], mask_looks, pixels, twin_of)

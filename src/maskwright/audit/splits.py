@@ -15,6 +15,7 @@ from maskwright.audit.findings import Evidence, Finding, Mending
 from maskwright.audit.looks import FEATURES
 from maskwright.audit.twins import Twins
 from maskwright.data.dataset import Item
+from maskwright.data.split import straddling
 
 _ORDER = ("test", "validation", "train", "unlabelled")
 """Of twins the first in this order stays: what is judged on is not changed."""
@@ -93,6 +94,25 @@ def twins_between(items: Sequence[Item], twins: Sequence[Twins], *, grouped: boo
             "Pictures of the same group are almost the same",
             tuple(expected),
             "expected of neighbouring frames of a video; they teach less than their number says",
+        )
+
+
+def torn_groups(items: Sequence[Item]) -> Iterator[Finding]:
+    """Groups (patients, videos) with labelled pictures in more than one split."""
+    labelled = [item for item in items if item.split != "unlabelled"]
+    torn = straddling([item.group for item in labelled], [item.split for item in labelled])
+    cases = []
+    for group, splits in torn.items():
+        members = [item for item in labelled if item.group == group]
+        counts = (f"{sum(item.split == split for item in members)} in {split}" for split in splits)
+        cases.append(Evidence(tuple(item.id for item in members), f"group {group}: {', '.join(counts)}"))
+    if cases:
+        yield Finding(
+            "groups-across-splits",
+            "warning",
+            "Groups lie in more than one split: scores flatter",
+            tuple(cases),
+            "keep all pictures of a group in one split: what is learned of a patient or a video is known again",
         )
 
 

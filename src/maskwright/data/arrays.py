@@ -62,9 +62,7 @@ def mask_of(path: Path) -> NDArray[np.generic]:
     """
     array = np.asarray(mapped(path, "a mask is H x W of whole numbers, or one-hot"))
     if array.dtype.kind == "f":
-        if not np.array_equal(array, np.round(array)):
-            raise DataError(f"{path} holds fractions, not class values", "save class ids as uint8")
-        array = array.astype(np.int64)
+        array = whole(array, path)
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
     if array.ndim == 2:
@@ -79,6 +77,16 @@ def mask_of(path: Path) -> NDArray[np.generic]:
         f"{path} is {array.dtype} of shape {array.shape}, neither one-hot nor colours",
         "save class ids as uint8 of H x W",
     )
+
+
+def whole(array: NDArray[np.generic], path: Path) -> NDArray[np.int64]:
+    """Class ids that came as floating point. Raises DataError for NaN, infinity and fractions."""
+    if not np.isfinite(array).all():
+        kind = "NaN" if np.isnan(array).any() else "infinity"
+        raise DataError(f"{path} holds {kind}, not class values only", "save 255 where nothing is known")
+    if not np.array_equal(array, np.round(array)):
+        raise DataError(f"{path} holds fractions, not class values", "save class ids as uint8")
+    return array.astype(np.int64)
 
 
 def _hot_axis(array: NDArray[np.generic]) -> int | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.config import suggest
 from maskwright.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def class_map(
     other: int | None = None
     for key, name in (values or {}).items():
         if name not in ids:
-            raise ConfigError(f"values maps {key} to {name!r}", f"known are: {', '.join(ids)}")
+            raise ConfigError(f"values maps {key} to {name!r}", suggest(str(name), list(ids)))
         if key == "*":
             other = ids[name]
         elif isinstance(key, int) or key.isdecimal():

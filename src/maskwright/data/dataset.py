@@ -50,6 +50,7 @@ from maskwright.data.sources import (
 from maskwright.data.sources.common import (
     Box,
     DataConfig,
+    FaultyError,
     Frame,
     Pair,
     Place,
@@ -375,9 +376,8 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {' '.join(str(error).split())}", "it has to be YAML"
-        ) from error
+        said = " ".join(str(error).replace(' in "<unicode string>",', "").split())
+        raise ConfigError(f"{path} cannot be read: {said}", "it has to be YAML") from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} is no mapping of keys to values", "write lines such as classes: [a, b]")
     if "format" not in values and yolo.is_yolo(values):
@@ -428,16 +428,16 @@ class Listing:
     pairs: tuple[Pair, ...]
 
 
-def list_dataset(data: str | Path) -> Listing:
-    """The pairs that `open_dataset` would look at. Raises ConfigError and DataError; UnmaskedError knows the ids."""
-    return _listed(*_locate(data))
+def list_dataset(data: str | Path, exclude: Collection[str] = ()) -> Listing:
+    """The pairs that `open_dataset` would look at, without more ids than its dataset.yaml excludes.
 
-
-def list_without(data: str | Path, exclude: Collection[str]) -> Listing:
-    """The same, with more ids excluded than its dataset.yaml says (they are still listed)."""
+    Raises ConfigError and DataError; FaultyError knows the ids. What is excluded is listed where it can be read.
+    """
     values, root = _locate(data)
-    before = cast(Sequence[str], values.get("exclude") or ())
-    return _listed({**values, "exclude": [*before, *exclude]}, root)
+    if exclude:
+        before = cast(Sequence[str], values.get("exclude") or ())
+        values = {**values, "exclude": [*before, *exclude]}
+    return _listed(values, root)
 
 
 def _listed(values: Mapping[str, object], root: Path) -> Listing:
@@ -450,6 +450,11 @@ def _listed(values: Mapping[str, object], root: Path) -> Listing:
     _check_keys(config, told)
     source = FORMATS[config.format]
     config = source.complete(root, with_table(root, config))
+    if config.classes is not None:
+        try:
+            class_map(config.classes, config.values)  # before a minute of work
+        except ConfigError as error:
+            raise ConfigError(f"{told}: {error.problem}", error.hint) from error
     return Listing(root, config, source.read(root, config))
 
 
@@ -619,20 +624,24 @@ def _check_targets(dataset: Dataset, templates: Mapping[str, str], progress: Pro
     for index, (name, template) in enumerate(templates.items()):
         lacking = [item.id for item in used if item.targets[index] is None]
         if lacking:
-            raise DataError(
+            raise FaultyError(
+                "targets",
                 f"{len(lacking)} of {len(used)} pictures for training and validation have no {name} ({few(lacking)})",
                 f"it would be {template} in {dataset.root}: add it, or list the id under exclude in dataset.yaml",
+                dict.fromkeys(lacking, f"has no {name}"),
             )
-    files = [(place, item.image) for item in dataset.items for place in item.targets if place is not None]
+    files = [(place, item) for item in dataset.items for place in item.targets if place is not None]
     facts = recall("size of target/1", [place for place, _ in files], dense_size, progress=progress)
     differing = [
-        (str(place), tuple(cast(list[int], fact)), header[:2])
-        for (place, _), fact, header in zip(
-            files, facts, headers([image for _, image in files], progress), strict=True
+        (item.id, (str(place), tuple(cast(list[int], fact)), header[:2]))
+        for (place, item), fact, header in zip(
+            files, facts, headers([item.image for _, item in files], progress), strict=True
         )
         if not isinstance(fact, DataError)
         and header is not None
         and tuple(cast(list[int], fact)) != header[:2]
     ]
     if differing:
-        raise size_error(differing, "target")
+        error = size_error([sizes for _, sizes in differing], "target")
+        cases = {id_: size_error([sizes], "target").problem for id_, sizes in differing}
+        raise FaultyError("targets", error.problem, error.hint, cases)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from maskwright.data.arrays import LARGEST, is_array, mapped, mask_of, picture_of
+from maskwright.data.arrays import LARGEST, is_array, mapped, mask_of, picture_of, whole
 from maskwright.data.classes import IGNORE, ClassMap, Raw
 from maskwright.errors import DataError
 from maskwright.files import write_atomic
@@ -168,10 +168,7 @@ def read_mask(path: Path, *, colours: bool = False) -> Raw:
         if image.mode == "RGBA":
             return np.array(image)[..., :3]
         if image.mode == "F":
-            numbers = np.asarray(image)
-            if not np.array_equal(numbers, np.round(numbers)):
-                raise DataError(f"{path} holds fractions, not class values", "save the mask as 8-bit PNG")
-            return numbers.astype(np.int64)
+            return whole(np.asarray(image), path)
         return np.array(image.convert("RGB"))
 
 
@@ -259,8 +256,10 @@ class FileHeader:
     """EXIF, 1 to 8; 1 is upright."""
 
 
-def file_header(path: Path) -> FileHeader:
-    """Without decoding the pixels. Raises DataError."""
+def file_header(path: Path) -> FileHeader | None:
+    """Without decoding the pixels; None for an array. Raises DataError."""
+    if is_array(path):
+        return None
     with _opened(path) as image:
         turned = 1 if image.format == "TIFF" else _orientation(image, path)  # Pillow turns a TIFF itself
         upright = turned if isinstance(turned, int) and 1 <= turned <= 8 else 1

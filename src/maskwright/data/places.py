@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.classes import Raw
+from maskwright.data.drawing import Points
 from maskwright.data.fingerprint import recall
 from maskwright.data.image_io import (
     as_picture,
@@ -44,6 +45,14 @@ FORMS: Mapping[str, Callable[[Part], Raw]] = {
     "dicom": dicom.raw,
 }
 """The readers of parts, by `Part.form`: a mask's HW whole numbers, or a picture's HW or HWC uint8. DataError."""
+
+OUTLINES: Mapping[str, Callable[[Part], list[Points]]] = {
+    "coco": coco.outlines,
+    "labelme": labelme.outlines,
+    "label-studio": label_studio.outlines,
+    "yolo": yolo.outlines,
+}
+"""The outlines of shapes, in pixels, before the border of the picture cuts them. Raise DataError."""
 
 HEADERS: Mapping[str, Callable[[Part], tuple[int, int, int]]] = {
     "raster": geotiff.header,

@@ -53,7 +53,7 @@ def groups_of(ids: Sequence[str], rule: str, root: Path) -> list[str]:
 
 def _groups_of_file(ids: Sequence[str], path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"groups: {path} cannot be read", "write {id:before _}, or a CSV file id,group"

@@ -27,7 +27,7 @@ import numpy as np
 from maskwright.data import rle
 from maskwright.data.classes import IGNORE, Raw
 from maskwright.data.documents import Kept, listed, mapping, read_json
-from maskwright.data.drawing import points_of
+from maskwright.data.drawing import Points, points_of
 from maskwright.data.image_io import read_mask
 from maskwright.data.part import Part, needs
 from maskwright.data.sources.common import SPLIT_FOLDERS, DataConfig, Pair, check_id
@@ -125,7 +125,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
             mask = Part(file, "coco", key, told, segments)
             pairs.append(Pair(stem(entry.name), split, image, mask))
         parts += [(split, pair) for pair in present(pairs, config, str(file))]
-    return tuple(unique(parts))
+    return tuple(unique(parts, config))
 
 
 def raw(part: Part) -> Raw:
@@ -147,10 +147,22 @@ def raw(part: Part) -> Raw:
         if annotation.get("iscrowd"):
             canvas[rle.mask_of(runs, size)] = IGNORE
         else:
-            objects.append((rle.area(runs), runs, value_of[_category(annotation)]))
+            objects.append((rle.area(runs), runs, _value(annotation, value_of, where)))
     for _, runs, value in sorted(objects, key=lambda one: -one[0]):  # stable: of equal ones the later on top
         canvas[rle.mask_of(runs, size)] = value
     return canvas
+
+
+def outlines(part: Part) -> list[Points]:
+    """Of polygons; run lengths cannot leave their picture."""
+    entry = _index(part.file).entries.get(part.key)
+    drawn = [annotation.get("segmentation") for annotation in entry.annotations] if entry else []
+    return [
+        points_of(outline, str(part))
+        for polygons in drawn
+        if isinstance(polygons, list)
+        for outline in polygons
+    ]
 
 
 def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:
@@ -168,7 +180,8 @@ def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:
             identity = segment.get("id")
             if not isinstance(identity, int):
                 raise DataError(f"a segment of {part} has the id {identity!r}", "export it again")
-            meant[identity] = IGNORE if segment.get("iscrowd") else value_of[_category(segment)]
+            where = f"segment {identity} of {part}"
+            meant[identity] = IGNORE if segment.get("iscrowd") else _value(segment, value_of, where)
     missing = [int(value) for value in known if int(value) not in meant]
     if missing:
         raise DataError(
@@ -199,8 +212,15 @@ def _runs(segmentation: object, size: tuple[int, int], where: str) -> rle.Runs:
     return rle.runs_of(merged, size, where)
 
 
-def _category(annotation: Mapping[str, object]) -> int:
-    return cast(int, annotation["category_id"])  # _make_index has looked
+def _value(annotation: Mapping[str, object], value_of: Mapping[int, int], where: str) -> int:
+    """Raises DataError for a category that the file does not list."""
+    category = annotation.get("category_id")
+    if not isinstance(category, int) or category not in value_of:
+        raise DataError(
+            f"{where} has the category {str(category)[:40]}, which is not listed",
+            "export it again: categories lists those that there are",
+        )
+    return value_of[category]
 
 
 def _size(part: Part, entry: Entry) -> tuple[int, int]:
@@ -259,6 +279,7 @@ def _folder(root: Path, config: DataConfig, indices: Mapping[str, Index]) -> str
                 for entry in list(indices[split].entries.values())[:5]
             )
             for split, file in files.items()
+            if indices[split].entries
         ):
             return template
     some = next((entry.name for index in indices.values() for entry in index.entries.values()), "none at all")
@@ -288,16 +309,6 @@ def _make_index(file: Path) -> Index:
     annotations: dict[str, list[Mapping[str, object]]] = {}
     for place, entry in enumerate(listed(whole.get("annotations"), f"annotations of {file}")):
         annotation = mapping(entry, f"annotation {place} of {file}")
-        drawn: list[Mapping[str, object]] = (
-            _segments(annotation) if "segments_info" in annotation else [annotation]
-        )
-        for one in drawn:
-            meant = one.get("category_id")
-            if not isinstance(meant, int) or meant not in labels:
-                raise DataError(
-                    f"annotation {place} of {file} has the category {str(meant)[:40]}, which is not listed",
-                    "export it again: categories lists those that there are",
-                )
         annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
     entries: dict[str, Entry] = {}
     for listed_image in listed(whole.get("images"), f"images of {file}"):
@@ -330,11 +341,6 @@ def _packed(outline: object) -> object:
         return np.asarray(outline, np.float64)
     except (TypeError, ValueError, OverflowError):
         return outline  # whoever draws it says what is wrong
-
-
-def _segments(annotation: Mapping[str, object]) -> list[Mapping[str, object]]:
-    segments = annotation.get("segments_info")
-    return [one for one in segments if isinstance(one, Mapping)] if isinstance(segments, list) else []
 
 
 _index = Kept(_make_index)

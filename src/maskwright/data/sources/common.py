@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Protocol, TypeAlias
 
@@ -41,6 +42,11 @@ _SPLIT_NAMES = {
 }
 SPLIT_FOLDERS = tuple(name for name in _SPLIT_NAMES if name != "trainval")
 """Names of sub-folders, in lower case, that are taken for splits."""
+
+
+_SHORT = reprlib.Repr()
+"""YAML of a few lines can mean thousands of millions of names."""
+_SHORT.maxlevel, _SHORT.maxstring = 2, 80
 
 
 class _Keys(BaseModel):
@@ -126,12 +132,15 @@ class Pair:
     """Of a tile: the picture that it is cut from and scored in."""
 
 
-class UnmaskedError(DataError):
-    """Pictures without a mask, where masks are expected."""
+class FaultyError(DataError):
+    """Items that all have the same fault: an audit lists them and goes on without them."""
 
-    def __init__(self, problem: str, hint: str, ids: Sequence[str]) -> None:
+    def __init__(self, finding: str, problem: str, hint: str, cases: Mapping[str, str]) -> None:
         super().__init__(problem, hint)
-        self.ids = tuple(ids)
+        self.finding = finding
+        """What an audit calls it."""
+        self.cases = dict(cases)
+        """Id -> what is wrong with it."""
 
 
 class Source(Protocol):
@@ -150,6 +159,36 @@ class Source(Protocol):
         ...
 
 
+def in_parts(
+    pairs: Sequence[Pair], config: DataConfig, parts_of: Callable[[Pair], Iterable[Pair]]
+) -> tuple[Pair, ...]:
+    """The slices, pages or tiles of all pairs; a file that is excluded as a whole is one pair, without its mask.
+
+    Raises FaultyError about all other files that have the same fault as the first that has any.
+    """
+    made, faults = list[Pair](), dict[str, FaultyError]()
+    for pair in pairs:
+        excluded, parts = pair.id in config.exclude, list[Pair]()
+        try:
+            parts = list(parts_of(pair))
+        except DataError as error:
+            if not excluded:
+                told = error.finding if isinstance(error, FaultyError) else "unreadable"
+                faults[pair.id] = FaultyError(told, error.problem, error.hint, {})
+        whole = excluded and [part.id for part in parts] != [pair.id]
+        made += [replace(pair, mask=None)] if whole else parts
+    if faults:
+        first = next(iter(faults.values()))
+        same = {name: error for name, error in faults.items() if error.finding == first.finding}
+        alike = {
+            name: str(error) if error.finding == "unreadable" else error.problem
+            for name, error in same.items()
+        }
+        more = f", and {len(alike) - 1} more are like that" if len(alike) > 1 else ""
+        raise FaultyError(first.finding, first.problem + more, first.hint, alike)
+    return tuple(made)
+
+
 def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
     """The mapping of a dataset.yaml -> DataConfig. Raises ConfigError; unknown keys are told the nearest."""
     _refuse_unknown(values, list(DataConfig.model_fields), source)
@@ -162,7 +201,7 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{key}: {first['input']!r} in {source}: {first['msg']}",
+            f"{key}: {_SHORT.repr(first['input'])} in {source}: {first['msg']}",
             "put it in quotes: to YAML, yes, no, on, off and 007 are no text"
             if first["type"] == "string_type" and isinstance(first["input"], bool | int | float)
             else "compare with dataset.yaml in the guide",

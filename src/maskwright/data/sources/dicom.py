@@ -63,7 +63,9 @@ def raw(part: Part) -> Raw:
         numbers: Any = dataset.pixel_array
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError, ImportError) as error:
         said = " ".join(str(error).split())[:120]
-        raise DataError(f"{part.file} cannot be decoded: {said}", "save it without compression") from error
+        raise DataError(
+            f"{part.file} cannot be decoded: {said}", "save it without compression, or leave it out"
+        ) from error
     if numbers.ndim == 3:
         return grey_levels(numbers, None, str(part.file))
     meant = numbers * float(dataset.get("RescaleSlope") or 1) + float(dataset.get("RescaleIntercept") or 0)
@@ -115,11 +117,11 @@ def _opened(file: Path, *, pixels: bool) -> Any:
 
 def _templates(root: Path) -> tuple[str, str] | None:
     for images in folder.IMAGE_FOLDERS:
-        names = folder.listing(root, f"{images}/{{id}}{ENDING}") if (root / images).is_dir() else {}
+        names = folder.by_id(root, f"{images}/{{id}}{ENDING}") if (root / images).is_dir() else {}
         for masks in folder.MASK_FOLDERS if names else ():
             for suffix in folder.SUFFIXES:
                 for ending in (".*", ".npy"):
-                    labels = folder.listing(root, f"{masks}/{{id}}{suffix}{ending}")
+                    labels = folder.by_id(root, f"{masks}/{{id}}{suffix}{ending}")
                     if names.keys() & labels.keys():
                         return f"{images}/{{id}}{ENDING}", f"{masks}/{{id}}{suffix}{ending}"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from maskwright.data.arrays import LARGEST
 from maskwright.data.image_io import ENDINGS
-from maskwright.data.sources.common import DataConfig, Pair, check_id, few
+from maskwright.data.sources.common import DataConfig, FaultyError, Pair, check_id, few
 from maskwright.errors import ConfigError, DataError
 
 
@@ -35,31 +35,38 @@ def below(root: Path, folder: str, name: str, source: str) -> Path:
 
 
 def present(pairs: Sequence[Pair], config: DataConfig, source: str) -> list[Pair]:
-    """The pairs whose pictures are there. Raises DataError where others are missing and not excluded."""
+    """The pairs whose pictures are there. Raises FaultyError where others are missing and not excluded."""
     excluded = set(config.exclude)
     missing = [pair for pair in pairs if isinstance(pair.image, Path) and not pair.image.is_file()]
     told = [pair for pair in missing if pair.id not in excluded]
     if told:
-        raise DataError(
+        raise FaultyError(
+            "missing-pictures",
             f"{len(told)} of {len(pairs)} pictures of {source} are not there ({few([str(p.image) for p in told])})",
             "say in dataset.yaml where they are (images: FOLDER), or list the ids under exclude",
+            {pair.id: f"{pair.image} is not there" for pair in told},
         )
     gone = {pair.id for pair in missing}
     return [pair for pair in pairs if pair.id not in gone]
 
 
-def unique(parts: Iterable[tuple[str, Pair]]) -> list[Pair]:
-    """Pairs of (split, pair), with the split in front of the ids where two splits use the same. Raises DataError."""
+def unique(parts: Iterable[tuple[str, Pair]], config: DataConfig) -> list[Pair]:
+    """Pairs of (split, pair), with the split in front of the ids where two splits use the same.
+
+    Raises FaultyError for pictures that are listed twice and not excluded.
+    """
     listed = list(parts)
-    if len({pair.id for _, pair in listed}) == len(listed):
-        return [pair for _, pair in listed]
-    longer = [replace(pair, id=f"{split}/{pair.id}") for split, pair in listed]
-    seen = set[str]()
-    for pair in longer:
-        if pair.id in seen:
-            raise DataError(f"{pair.image} is listed twice", "one entry per picture")
-        seen.add(pair.id)
-    return longer
+    if len({pair.id for _, pair in listed}) < len({(split, pair.id) for split, pair in listed}):
+        listed = [(split, replace(pair, id=f"{split}/{pair.id}")) for split, pair in listed]
+    seen, twice = dict[str, Pair](), dict[str, str]()
+    for _, pair in listed:
+        if seen.setdefault(pair.id, pair) is not pair and pair.id not in config.exclude:
+            twice[pair.id] = f"{pair.image} is listed twice"
+    if twice:
+        raise FaultyError(
+            "duplicate-ids", few(list(twice.values()), 1), "keep one entry per picture, with one mask", twice
+        )
+    return list(seen.values())
 
 
 def without_masks(config: DataConfig, form: str, advice: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -17,8 +18,8 @@ from maskwright.data.image_io import ENDINGS, is_coloured
 from maskwright.data.sources.common import (
     SPLIT_FOLDERS,
     DataConfig,
+    FaultyError,
     Pair,
-    UnmaskedError,
     check_id,
     closest,
     few,
@@ -54,7 +55,7 @@ def holds_pairs(root: Path) -> bool:
     if found is None:
         return False
     splits = _split_folders(root / found[0].partition("{split}")[0]) if "{split}" in found[0] else [""]
-    sides = ([listing(root, template.replace("{split}", name)) for name in splits] for template in found)
+    sides = ([by_id(root, template.replace("{split}", name)) for name in splits] for template in found)
     return any(shown.keys() & labels.keys() for shown, labels in zip(*sides, strict=True))
 
 
@@ -81,7 +82,9 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
         config = config.model_copy(update={"images": found[0], "masks": found[1]})
     for key, template in (("images", config.images), ("masks", config.masks)):
         if template is None or "{id}" not in template:
-            raise ConfigError(f"{key}: {template} has no {{id}}", f'write {key}: "folder/{{id}}.png"')
+            raise ConfigError(
+                f"{key}: {template} in dataset.yaml has no {{id}}", f'write {key}: "folder/{{id}}.png"'
+            )
     assert config.images is not None
     assert config.masks is not None
     config = filled(config, splits=_splits(root, config.images))
@@ -107,16 +110,19 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     assert config.masks is not None
     splits, targets = config.splits or {}, tuple((config.targets or {}).values())
     if "{split}" in config.images:
-        pairs = _read_splits(root, config.images, config.masks, targets, splits)
+        found = _read_splits(root, config.images, config.masks, targets, splits)
     else:
-        pairs = _read_part(root, config.images, config.masks, targets, "train")
-        if splits:
-            pairs = by_lists(root, splits, pairs)
+        found = _read_part(root, config.images, config.masks, targets, "train")
+    pairs = [pair for pair, _ in found]
+    if "{split}" not in config.images and splits:
+        pairs = by_lists(root, splits, pairs, config.exclude)
     if not pairs:
         raise DataError(
             f"{root} holds no image that fits {config.images}", "check the template and the endings"
         )
     excluded = set(config.exclude)
+    twice = {pair.id: said for pair, said in found if said}
+    _refuse_twice({pair.id: twice[pair.id] for pair in pairs if pair.id in twice.keys() - excluded})
     labelled = {pair.origin for pair in pairs if pair.mask is not None}
     without = [
         pair
@@ -128,19 +134,56 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     ]
     if without:
         names = few([str(pair.image) for pair in without])
-        raise UnmaskedError(
+        near = {alike(name): path.name for name, path in orphans(root, config)}
+        raise FaultyError(
+            "missing-masks",
             f"{len(without)} of {len(pairs)} images have no mask ({names})",
             f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
-            [pair.id for pair in without],
+            {
+                pair.id: f"has no mask; {near[alike(pair.id)]} differs only by case or by the form of a letter"
+                if alike(pair.id) in near
+                else "has no mask"
+                for pair in without
+            },
         )
     return tuple(pairs)
 
 
+def _refuse_twice(twice: Mapping[str, str]) -> None:
+    """`twice`: id -> the files that have it. Raises FaultyError."""
+    if twice:
+        name, said = next(iter(twice.items()))
+        more = f", and {len(twice) - 1} more ids are there twice" if len(twice) > 1 else ""
+        raise FaultyError(
+            "duplicate-ids",
+            f"{said} have the same id {name!r}{more}",
+            "move one of them away, or make the template in dataset.yaml more exact",
+            {name: f"{said} have the same id" for name, said in twice.items()},
+        )
+
+
+def orphans(root: Path, config: DataConfig) -> list[tuple[str, Path]]:
+    """Masks of which there is no picture, with the ids that it would have."""
+    images, masks, found = str(config.images), str(config.masks), list[tuple[str, Path]]()
+    splits = [str(name) for name in (config.splits or {}).values()] if "{split}" in images else [""]
+    for inside in splits:
+        labels = by_id(root, masks.replace("{split}", inside))
+        taken = {path for paths in labels.values() for path in paths}
+        shown = by_id(root, images.replace("{split}", inside), without=taken)
+        found += [(name, path) for name, paths in labels.items() if name not in shown for path in paths]
+    return found
+
+
+def alike(name: str) -> str:
+    """What is the same of two names that some systems take for one: of another case, or an é of two characters."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _read_splits(
     root: Path, images: str, masks: str, targets: Sequence[str], splits: Mapping[str, object]
-) -> list[Pair]:
+) -> list[tuple[Pair, str]]:
     """One part per split folder; `train/` goes in front of the ids where two splits use the same names."""
-    parts: list[tuple[str, Pair]] = []
+    parts: list[tuple[str, Pair, str]] = []
     for origin, folder in splits.items():
         if not isinstance(folder, str):
             raise ConfigError(
@@ -148,40 +191,47 @@ def _read_splits(
             )
         check_id(folder, "splits")
         image, mask, *others = (text.replace("{split}", folder) for text in (images, masks, *targets))
-        parts += [(folder, pair) for pair in _read_part(root, image, mask, others, origin)]
-    if len({pair.id for _, pair in parts}) == len(parts):
-        return [pair for _, pair in parts]
-    return [replace(pair, id=f"{folder}/{pair.id}") for folder, pair in parts]
+        parts += [(folder, pair, said) for pair, said in _read_part(root, image, mask, others, origin)]
+    if len({pair.id for _, pair, _ in parts}) == len(parts):
+        return [(pair, said) for _, pair, said in parts]
+    return [(replace(pair, id=f"{folder}/{pair.id}"), said) for folder, pair, said in parts]
 
 
-def _read_part(root: Path, images: str, masks: str, targets: Sequence[str], origin: str) -> list[Pair]:
-    targets_of = [listing(root, template) for template in targets]
-    taken = {path for target_of in targets_of for path in target_of.values()}
-    mask_of = listing(root, masks, without=taken)
-    image_of = listing(root, images, without=taken | set(mask_of.values()))
-    return [
-        Pair(name, origin, path, mask_of.get(name), tuple(target_of.get(name) for target_of in targets_of))
-        for name, path in image_of.items()
-    ]
+def _read_part(
+    root: Path, images: str, masks: str, targets: Sequence[str], origin: str
+) -> list[tuple[Pair, str]]:
+    """Pairs, each with the files of which it is the first because they have the same id, or ""."""
+    targets_of = [by_id(root, template) for template in targets]
+    taken = {path for target_of in targets_of for paths in target_of.values() for path in paths}
+    mask_of = by_id(root, masks, without=taken)
+    taken |= {path for paths in mask_of.values() for path in paths}
+    found = []
+    for name, paths in by_id(root, images, without=taken).items():
+        sides = [paths, mask_of.get(name, []), *(target_of.get(name, []) for target_of in targets_of)]
+        image, mask, *others = (next(iter(side), None) for side in sides)
+        assert image is not None
+        twice = next((f"{side[1]} and {side[0].name}" for side in sides if len(side) > 1), "")
+        found.append((Pair(name, origin, image, mask, tuple(others)), twice))
+    return found
+
+
+def by_id(root: Path, template: str, without: Collection[Path] = ()) -> dict[str, list[Path]]:
+    """The files that fit `template`, in the order of their ids. {id} may span folders (`seq1/0001`)."""
+    found: dict[str, list[Path]] = {}
+    for name, file in sorted(_fitting(root, template)):
+        path = Path(file)
+        if path not in without:
+            found.setdefault(name, []).append(path)
+    return found
 
 
 def listing(root: Path, template: str, without: Collection[Path] = ()) -> dict[str, Path]:
-    """The files that fit `template`, by id, in the order of their ids. {id} may span folders (`seq1/0001`).
-
-    Raises DataError when two files (a.jpg, a.png) have the same id.
-    """
-    found: dict[str, Path] = {}
-    for name, file in _fitting(root, template):
-        path = Path(file)
-        if path in without:
-            continue
-        if name in found:
-            raise DataError(
-                f"{path} and {found[name].name} have the same id {name!r}",
-                f"make {template} more exact, or move one of them away",
-            )
-        found[name] = path
-    return dict(sorted(found.items()))
+    """The same, one file each. Raises FaultyError when two files (a.jpg, a.png) have the same id."""
+    found = by_id(root, template, without)
+    _refuse_twice(
+        {name: f"{files[1]} and {files[0].name}" for name, files in found.items() if len(files) > 1}
+    )
+    return {name: files[0] for name, files in found.items()}
 
 
 def _fitting(root: Path, template: str) -> Iterator[tuple[str, str]]:
@@ -203,36 +253,56 @@ def _fitting(root: Path, template: str) -> Iterator[tuple[str, str]]:
                 yield printable(match["id"]), os.path.join(folder, file)
 
 
-def by_lists(root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: list[Pair]) -> list[Pair]:
-    """The pairs that lists name, with their splits. Raises DataError for ids without an image or in two lists."""
+def by_lists(
+    root: Path, splits: Mapping[str, str | tuple[str, ...]], pairs: list[Pair], exclude: Collection[str]
+) -> list[Pair]:
+    """The pairs that lists name, with their splits.
+
+    Raises FaultyError for ids without an image or in the lists of two splits, unless they are excluded.
+    """
     by_id = {pair.id: pair for pair in pairs}
     by_stem = {PurePosixPath(name).name: name for name in by_id}
     chosen: dict[str, Pair] = {}
+    absent, torn = dict[str, str](), dict[str, str]()
     for origin, listed in splits.items():
         source = f"{origin} of splits" if isinstance(listed, tuple) else str(root / listed)
         lines = listed if isinstance(listed, tuple) else _lines(root / listed)
         names = dict.fromkeys(_id_of(line, by_id, by_stem, source) for line in lines)
-        missing = [name for name in names if name not in by_id]
-        if missing:
-            raise DataError(
-                f"{source} lists {len(missing)} ids without an image ({few(missing)})"
-                + closest(missing[0], list(by_id)),
-                "add the images, or take the ids out of the list",
-            )
         for name in names:
-            if name in chosen and chosen[name].origin != origin:
-                raise DataError(
-                    f"{name} is in both {chosen[name].origin} and {origin}", "keep it in one list"
-                )
-            chosen[name] = replace(by_id[name], origin=origin)
+            if name not in by_id:
+                absent[name] = source
+                continue
+            before = chosen.setdefault(name, replace(by_id[name], origin=origin)).origin
+            if split_name(before, source) != split_name(origin, source):
+                torn[name] = f"is in both {before} and {origin}"
+    missing = [name for name in absent if name not in exclude]
+    if missing:
+        source, known = absent[missing[0]], list(by_id)
+        alike = [name for name in missing if absent[name] == source]
+        raise FaultyError(
+            "missing-pictures",
+            f"{source} lists {len(alike)} ids without an image ({few(alike)}){closest(alike[0], known)}",
+            "add the images, or take the ids out of the list",
+            {
+                name: f"{absent[name]} lists it, and there is no image{closest(name, known)}"
+                for name in missing
+            },
+        )
+    cases = {name: said for name, said in torn.items() if name not in exclude}
+    if cases:
+        name, said = next(iter(cases.items()))
+        more = f", and {len(cases) - 1} more ids are in two lists" if len(cases) > 1 else ""
+        raise FaultyError("split-overlap", f"{name} {said}{more}", "keep it in one list", cases)
     return list(chosen.values())
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the list {path} cannot be read", "check splits in dataset.yaml") from error
+        raise DataError(
+            f"the list {path} cannot be read", "check splits in dataset.yaml, and save lists as UTF-8"
+        ) from error
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]
 
@@ -259,6 +329,8 @@ def _splits(root: Path, images: str) -> dict[str, str] | None:
             for path in sorted((root / folder).glob("*.txt"))
             if path.stem.lower() in (*SPLIT_FOLDERS, "trainval")
         }
+        if {"train", "val"} <= lists.keys():
+            lists.pop("trainval", None)  # both together
         if lists:
             return lists
     return None

@@ -36,7 +36,7 @@ from maskwright.data.fingerprint import recall
 from maskwright.data.levels import grey_levels, told_window, whole_numbers, window_told
 from maskwright.data.part import Part, needs
 from maskwright.data.sources import folder
-from maskwright.data.sources.common import DataConfig, Pair, filled
+from maskwright.data.sources.common import DataConfig, FaultyError, Pair, filled, in_parts
 from maskwright.data.tiles import Piece, Window, partition, spans
 from maskwright.errors import ConfigError, DataError
 
@@ -86,7 +86,7 @@ def first_tiff(root: Path) -> Path | None:
     config = folder.complete(root, DataConfig())
     splits = config.splits or {}
     images = str(config.images).replace("{split}", str(next(iter(splits.values()), "")))
-    file = next(iter(folder.listing(root, images).values()), None)
+    file = next((files[0] for files in folder.by_id(root, images).values()), None)
     return file if file is not None and file.suffix.lower() in (".tif", ".tiff") else None
 
 
@@ -134,21 +134,22 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     pairs = folder.read(root, config)
     files = [file for pair in pairs for file in (pair.image, pair.mask) if isinstance(file, Path)]
     headers = dict(zip(files, recall("raster/1", files, _header, what="Reading headers"), strict=True))
-    made: list[Pair] = []
-    for pair in pairs:
+
+    def tiles(pair: Pair) -> Iterator[Pair]:
         assert isinstance(pair.image, Path)
         image = _raster(headers[pair.image])
         bands = _bands(config.bands, image, pair.image)
         if isinstance(pair.mask, Path):
             _check(pair, image, _raster(headers[pair.mask]))
-        told = (",".join(map(str, bands)), *window_told(config.window))
-        made += _cut(pair, image, config, told)
+        yield from _cut(pair, image, config, (",".join(map(str, bands)), *window_told(config.window)))
+
+    made = in_parts(pairs, config, tiles)
     ((name, count),) = Counter(pair.id for pair in made).most_common(1)
     if count > 1:
         raise DataError(
             f"two parts of rasters would be called {name}", "rename a raster so that no @ is in it"
         )
-    return tuple(made)
+    return made
 
 
 def header(part: Part) -> tuple[int, int, int]:
@@ -254,20 +255,24 @@ def _bands(wanted: Sequence[int] | None, raster: Raster, file: Path) -> list[int
 
 
 def _check(pair: Pair, image: Raster, labels: Raster) -> None:
-    """Raises DataError where the labels are of another size or place than the picture."""
+    """Raises FaultyError where the labels are of another size or place than the picture."""
     if (image.height, image.width) != (labels.height, labels.width):
-        raise DataError(
+        raise FaultyError(
+            "size-mismatch",
             f"the mask {pair.mask} is {labels.height} x {labels.width} and its image {image.height} x {image.width}",
             "cut both to the same place, or list the id under exclude in dataset.yaml",
+            {},
         )
     if not image.transform or not labels.transform:
         return
     pixel = max(abs(image.transform[0]), abs(image.transform[1]), abs(image.transform[4]))
     off = max(abs(a - b) for a, b in zip(image.transform, labels.transform, strict=True))
     if off > pixel / 10 or (image.place and labels.place and image.place != labels.place):
-        raise DataError(
+        raise FaultyError(
+            "place-mismatch",
             f"the mask {pair.mask} and its image do not lie at the same place of the earth",
             "warp one to the grid of the other, or list the id under exclude in dataset.yaml",
+            {},
         )
 
 

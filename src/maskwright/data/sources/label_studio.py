@@ -15,6 +15,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,11 +25,11 @@ import numpy as np
 from maskwright.data import brush
 from maskwright.data.classes import Raw
 from maskwright.data.documents import Kept, listed, mapping, read_json
-from maskwright.data.drawing import Patch, ellipse, points_of, polygon
+from maskwright.data.drawing import Patch, Points, ellipse, points_of, polygon
 from maskwright.data.image_io import image_size
 from maskwright.data.part import Part
 from maskwright.data.sources import folder
-from maskwright.data.sources.common import DataConfig, Pair, check_id, few
+from maskwright.data.sources.common import DataConfig, FaultyError, Pair, check_id, few
 from maskwright.data.sources.drawn import no_targets, size_of, stem
 from maskwright.data.sources.labels import number_of, numbers_of, with_labels
 from maskwright.errors import DataError
@@ -83,18 +84,17 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     by_name: dict[str, list[Path]] = {}
     for path in files.values():
         by_name.setdefault(path.name, []).append(path)
-    pairs, excluded, missing = [], set(config.exclude), []
-    seen: dict[str, str] = {}
+    pairs, excluded, missing = [], set(config.exclude), list[str]()
+    seen, twice = set[str](), dict[str, str]()
     for key, task in _tasks(file).items():
         name = _name(task.address)
         found = by_name.get(name) or by_name.get(_UPLOAD.sub("", name)) or []
         identity = stem(name)
         if len(found) > 1 or identity in seen:
-            raise DataError(
-                f"{file}: {name} is the name of {'two tasks' if identity in seen else 'two pictures'}",
-                "let images in dataset.yaml name one folder, or export the tasks apart",
-            )
-        seen[identity] = key
+            twice[identity] = f"{name} is the name of {'two tasks' if identity in seen else 'two pictures'}"
+        if identity in seen:
+            continue
+        seen.add(identity)
         if not found:
             missing += [name] if identity not in excluded else []
             continue
@@ -104,13 +104,23 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
             if task.regions is not None
             else Pair(identity, "unlabelled", found[0], None)
         )
+    twice = {name: said for name, said in twice.items() if name not in excluded}
+    if twice:
+        raise FaultyError(
+            "duplicate-ids",
+            f"{file}: {few(list(twice.values()), 1)}",
+            "let images in dataset.yaml name one folder, or export the tasks apart",
+            twice,
+        )
     if missing:
-        raise DataError(
+        raise FaultyError(
+            "missing-pictures",
             f"{len(missing)} of {len(seen)} pictures of {file} are not below {root} ({few(missing)})",
             "put them there, or list the ids under exclude in dataset.yaml",
+            {stem(name): f"{name} is not below {root}" for name in missing},
         )
     if config.splits:
-        return tuple(folder.by_lists(root, config.splits, pairs))
+        return tuple(folder.by_lists(root, config.splits, pairs, config.exclude))
     return tuple(pairs)
 
 
@@ -137,6 +147,18 @@ def raw(part: Part) -> Raw:
         patch = _patch(region, size, where)
         patch.paint(canvas, number_of(numbers, _label(region, task.regions, where), part))
     return canvas
+
+
+def outlines(part: Part) -> list[Points]:
+    """Of polygons."""
+    task = _tasks(part.file).get(part.key)
+    found = []
+    for region in (task.regions or []) if task else []:
+        if _kind(region) == "polygon":
+            size = size_of(region.get("original_height"), region.get("original_width"), str(part))
+            value = mapping(region.get("value"), f"value of {part}")
+            found.append(points_of(value.get("points"), str(part)) * np.array([size[1], size[0]]) / 100)
+    return found
 
 
 def _patch(region: Mapping[str, object], size: tuple[int, int], where: str) -> Patch:
@@ -223,10 +245,10 @@ def _labels(file: Path) -> list[str]:
     """All labels in alphabetical order."""
     found = set[str]()
     for key, task in _tasks(file).items():
-        regions = task.regions or []
-        found.update(
-            _label(one, regions, f"a region of task {key} of {file}") for one in regions if _kind(one)
-        )
+        for one in task.regions or []:
+            with suppress(DataError):  # whoever draws it says what is wrong
+                if _kind(one):
+                    found.add(_label(one, task.regions or [], f"a region of task {key} of {file}"))
     return sorted(found)
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from maskwright.data.arrays import LARGEST
 from maskwright.data.classes import Raw
 from maskwright.data.documents import listed, mapping, read_json
-from maskwright.data.drawing import Patch, ellipse, points_of, polygon, rectangle
+from maskwright.data.drawing import Patch, Points, ellipse, points_of, polygon, rectangle
 from maskwright.data.fingerprint import recall
 from maskwright.data.part import Part
 from maskwright.data.sources import folder
@@ -72,15 +72,13 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     named = recall("labelme picture/1", [file for _, _, file in files], _image_path, what="Reading .json")
     pairs = []
     for (split, name, file), picture in zip(files, named, strict=True):
-        if isinstance(picture, DataError):
-            raise picture
-        image = _beside(root, file, str(picture))
+        image = _beside(root, file, "" if isinstance(picture, DataError) else str(picture))
         pairs.append((split, Pair(name, split, image, Part(file, "labelme", "shapes", told))))
     by_split = [(split, pair) for split, pair in pairs]
     kept = {id(pair) for pair in present([pair for _, pair in by_split], config, str(root))}
-    chosen = unique([(split, pair) for split, pair in by_split if id(pair) in kept])
+    chosen = unique([(split, pair) for split, pair in by_split if id(pair) in kept], config)
     if config.splits and "{split}" not in str(config.masks):
-        return tuple(folder.by_lists(root, config.splits, chosen))
+        return tuple(folder.by_lists(root, config.splits, chosen, config.exclude))
     return tuple(chosen)
 
 
@@ -95,6 +93,16 @@ def raw(part: Part) -> Raw:
         patch = _patch(shape, size, where)
         patch.paint(canvas, number_of(numbers, str(shape.get("label")), part))
     return canvas
+
+
+def outlines(part: Part) -> list[Points]:
+    """Of polygons and rectangles."""
+    shapes = listed(mapping(read_json(part.file), str(part.file)).get("shapes"), f"shapes of {part.file}")
+    return [
+        points_of(shape.get("points"), str(part.file))
+        for shape in shapes
+        if isinstance(shape, Mapping) and shape.get("shape_type", "polygon") in ("polygon", "rectangle", None)
+    ]
 
 
 def _patch(shape: Mapping[str, object], size: tuple[int, int], where: str) -> Patch:
@@ -148,16 +156,9 @@ def _files(root: Path, config: DataConfig) -> list[tuple[str, str, Path]]:
 
 
 def _labels(files: list[Path]) -> list[str]:
-    """All labels in alphabetical order."""
-    found = set[str]()
-    for file, labels in zip(
-        files, recall("labelme labels/1", files, _labels_of, what="Reading .json"), strict=True
-    ):
-        if isinstance(labels, DataError):
-            raise labels
-        assert isinstance(labels, list), file
-        found.update(labels)
-    return sorted(found)
+    """All labels in alphabetical order; whoever draws a broken file says what is wrong with it."""
+    found = recall("labelme labels/1", files, _labels_of, what="Reading .json")
+    return sorted({label for labels in found if isinstance(labels, list) for label in labels})
 
 
 def _labels_of(file: Path) -> list[str]:

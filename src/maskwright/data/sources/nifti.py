@@ -9,6 +9,7 @@ greatest of the volume are. Labels must have the grid of their picture: the same
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from maskwright.data.folders import check_room
 from maskwright.data.levels import grey_levels, told_window, whole_numbers, window_told
 from maskwright.data.part import Part, needs
 from maskwright.data.sources import folder
-from maskwright.data.sources.common import DataConfig, Pair, filled
+from maskwright.data.sources.common import DataConfig, FaultyError, Pair, filled, in_parts
 from maskwright.errors import DataError
 from maskwright.files import cache_folder, write_atomic
 
@@ -65,8 +66,8 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     pairs = folder.read(root, config)
     files = [file for pair in pairs for file in (pair.image, pair.mask) if isinstance(file, Path)]
     volumes = dict(zip(files, recall("volume/1", files, _header, what="Reading headers"), strict=True))
-    made: list[Pair] = []
-    for pair in pairs:
+
+    def slices(pair: Pair) -> Iterator[Pair]:
         assert isinstance(pair.image, Path)
         image = _volume(volumes[pair.image])
         if isinstance(pair.mask, Path):
@@ -74,8 +75,9 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         for place in range(image.shape[2]):
             shown = Part(pair.image, "slice", str(place), window_told(config.window))
             mask = Part(pair.mask, "slice of labels", str(place)) if isinstance(pair.mask, Path) else None
-            made.append(replace(pair, id=f"{pair.id}@{place:04d}", image=shown, mask=mask))
-    return tuple(made)
+            yield replace(pair, id=f"{pair.id}@{place:04d}", image=shown, mask=mask)
+
+    return in_parts(pairs, config, slices)
 
 
 def header(part: Part) -> tuple[int, int, int]:
@@ -129,16 +131,20 @@ def _volume(fact: object) -> Volume:
 
 
 def _check(pair: Pair, image: Volume, labels: Volume) -> None:
-    """Raises DataError for labels of another grid."""
+    """Raises FaultyError for labels of another grid."""
     if image.shape != labels.shape:
-        raise DataError(
+        raise FaultyError(
+            "size-mismatch",
             f"the mask {pair.mask} has the shape {labels.shape} and its image {image.shape}",
-            "resample the labels to the picture's grid, or list the ids under exclude in dataset.yaml",
+            "resample the labels to the picture's grid, or list the id under exclude in dataset.yaml",
+            {},
         )
     if not np.allclose(image.affine, labels.affine, rtol=0.01, atol=0.01):
-        raise DataError(
+        raise FaultyError(
+            "place-mismatch",
             f"the mask {pair.mask} has another spacing, direction or position than its image",
-            "resample the labels to the picture's grid, or list the ids under exclude in dataset.yaml",
+            "resample the labels to the picture's grid, or list the id under exclude in dataset.yaml",
+            {},
         )
 
 

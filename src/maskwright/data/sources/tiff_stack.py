@@ -21,7 +21,7 @@ from maskwright.data.fingerprint import recall
 from maskwright.data.levels import grey_levels, told_window, whole_numbers, window_told
 from maskwright.data.part import Part, needs
 from maskwright.data.sources import folder
-from maskwright.data.sources.common import DataConfig, Pair, filled
+from maskwright.data.sources.common import DataConfig, FaultyError, Pair, filled, in_parts
 from maskwright.data.sources.geotiff import first_tiff
 from maskwright.errors import DataError
 
@@ -47,20 +47,23 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     pairs = folder.read(root, config)
     files = [file for pair in pairs for file in (pair.image, pair.mask) if isinstance(file, Path)]
     pages = dict(zip(files, recall("pages/1", files, _pages, what="Counting pages"), strict=True))
-    made: list[Pair] = []
-    for pair in pairs:
+
+    def pages_of(pair: Pair) -> Iterator[Pair]:
         assert isinstance(pair.image, Path)
         count = _counted(pages[pair.image])
         if isinstance(pair.mask, Path) and _counted(pages[pair.mask]) != count:
-            raise DataError(
+            raise FaultyError(
+                "size-mismatch",
                 f"the mask {pair.mask} has {pages[pair.mask]} pages and its image {count}",
-                "give each page its mask, or list the ids under exclude in dataset.yaml",
+                "give each page its mask, or list the id under exclude in dataset.yaml",
+                {},
             )
         for page in range(count):
             image = Part(pair.image, "page", str(page), window_told(config.window))
             mask = Part(pair.mask, "page of labels", str(page)) if isinstance(pair.mask, Path) else None
-            made.append(replace(pair, id=f"{pair.id}@{page:04d}", image=image, mask=mask))
-    return tuple(made)
+            yield replace(pair, id=f"{pair.id}@{page:04d}", image=image, mask=mask)
+
+    return in_parts(pairs, config, pages_of)
 
 
 def header(part: Part) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from maskwright.data.classes import Raw
 from maskwright.data.documents import read_yaml
-from maskwright.data.drawing import points_of, polygon
+from maskwright.data.drawing import Points, points_of, polygon
 from maskwright.data.image_io import image_size
 from maskwright.data.part import Part
 from maskwright.data.sources.common import DataConfig, Pair, check_id
@@ -77,7 +77,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         raise DataError(
             f"{root} has no pictures in {', '.join(map(str, (config.splits or {}).values()))}", f"mend {file}"
         )
-    return tuple(unique(parts))
+    return tuple(unique(parts, config))
 
 
 def raw(part: Part) -> Raw:
@@ -105,6 +105,14 @@ def raw(part: Part) -> Raw:
     ):  # stable: of equal ones the later on top
         patch.paint(canvas, value)
     return canvas
+
+
+def outlines(part: Part) -> list[Points]:
+    assert part.beside is not None
+    height, width = image_size(part.beside)
+    lines = _lines(part.file) if part.file.suffix == ".txt" else []
+    where = str(part.file)
+    return [points_of(_numbers(line.split()[1:], where), where) * (width, height) for line in lines]
 
 
 def _numbers(words: list[str], where: str) -> list[float]:
