@@ -24,6 +24,7 @@ ORDER = (
     "losses",
     "metrics",
     "draw",
+    "pages",
     "predict",
     "evaluation",
     "calibrate",

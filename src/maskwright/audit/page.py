@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from maskwright.data.sources.common import few
 from maskwright.draw import png
 from maskwright.errors import DataError
 from maskwright.files import write_text
+from maskwright.pages import inline, render
 
 SHOWN = 8
 """Cases of a finding with thumbnails; the others are named."""
@@ -90,17 +90,10 @@ def write_page(result: Audit, file: Path) -> None:
 
 def page(result: Audit) -> str:
     """One file that opens offline. Everything that comes from files and people is escaped."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=ChoiceLoader([PackageLoader("maskwright.audit"), PackageLoader("maskwright.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     items = {item.id: item for item in result.dataset.items} if result.dataset else {}
-    return pages.get_template("audit.html").render(
+    return render(
+        "maskwright.audit",
+        "audit.html",
         name=result.name,
         data=result.data,
         listed=result.listed,
@@ -161,8 +154,7 @@ def _thumbnails(result: Audit, items: dict[str, Item], case: Evidence) -> list[T
                 picture = _small(read_picture(result.images[name], 3))
             else:
                 continue
-            source = f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
-            drawn.append(Thumbnail(name, source))
+            drawn.append(Thumbnail(name, inline(png(picture))))
     return drawn
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from maskwright.config import Recipe, flatten
 from maskwright.data.classes import Colour, colour_text
 from maskwright.draw import LOSS, RATE, SCORE, Panel, curves, reliability_plot, risk_coverage_plot
 from maskwright.metrics.scores import Scores
+from maskwright.pages import inline, render
 from maskwright.report import sections
 from maskwright.report.cite import Work
 from maskwright.report.gallery import Exhibit
@@ -57,22 +56,12 @@ class ReportInput:
 def render_report(report: ReportInput) -> str:
     """The page. Everything that comes from files and people is escaped, and nothing is allowed to run but our own few
     lines, which the page's security policy knows by their hash."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    pages = Environment(
-        loader=PackageLoader("maskwright.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     split, scores = next(iter(report.scores.items()), ("", None))
-    script = pages.get_template("report.js").render()
-    return pages.get_template("report.html").render(
+    return render(
+        "maskwright.report",
+        "report.html",
+        "report.js",
         run=report,
-        script=Markup(script),  # ours, word for word
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         chips=_chips(report),
         split=split,
         verdict=None
@@ -132,16 +121,10 @@ def _gallery_row(exhibit: Exhibit) -> dict[str, str]:
     return {
         "title": exhibit.title,
         "caption": score,
-        "picture": _inline(exhibit.picture),
-        "truth": _inline(exhibit.truth),
-        "prediction": _inline(exhibit.prediction),
+        "picture": inline(exhibit.picture),
+        "truth": inline(exhibit.truth),
+        "prediction": inline(exhibit.prediction),
     }
-
-
-def _inline(content: bytes) -> str:
-    """A data: address for JPEG, PNG or SVG bytes."""
-    kind = "jpeg" if content[:2] == b"\xff\xd8" else "png" if content[:4] == b"\x89PNG" else "svg+xml"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _curves(report: ReportInput) -> list[dict[str, str]]:
@@ -171,8 +154,8 @@ def _plot(title: str, draw: Callable[..., bytes]) -> dict[str, str]:
     """An SVG for light and one for dark."""
     return {
         "title": title,
-        "light": _inline(draw(svg=True, dark=False)),
-        "dark": _inline(draw(svg=True, dark=True)),
+        "light": inline(draw(svg=True, dark=False)),
+        "dark": inline(draw(svg=True, dark=True)),
     }
 
 

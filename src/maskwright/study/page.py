@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import math
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import yaml
 
 from maskwright.files import write_bytes, write_text
+from maskwright.pages import inline, render
 from maskwright.study import figures
 from maskwright.study.figures import Look
 from maskwright.study.outcome import StudyResult
@@ -231,17 +231,10 @@ def reading(result: StudyResult) -> str:
 
 def page(result: StudyResult, drawn: Mapping[str, Draw]) -> str:
     """One file that opens offline. Everything that comes from files and people is escaped."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=ChoiceLoader([PackageLoader("maskwright.study"), PackageLoader("maskwright.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     plan = result.study.plan
-    return pages.get_template("study.html").render(
+    return render(
+        "maskwright.study",
+        "study.html",
         name=result.study.name,
         about=plan.about,
         setting=setting(result),
@@ -261,8 +254,8 @@ def page(result: StudyResult, drawn: Mapping[str, Draw]) -> str:
         pictures=[
             {
                 "name": name,
-                "light": _inline(draw(Look(svg=True))),
-                "dark": _inline(draw(Look(dark=True, svg=True))),
+                "light": inline(draw(Look(svg=True))),
+                "dark": inline(draw(Look(dark=True, svg=True))),
             }
             for name, draw in drawn.items()
         ],
@@ -270,10 +263,6 @@ def page(result: StudyResult, drawn: Mapping[str, Draw]) -> str:
         failed=list((result.failed or {}).items()),
         plan=(result.folder / "study.yaml").read_text(encoding="utf-8"),
     )
-
-
-def _inline(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _page_columns(result: StudyResult) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import Counter
 
 import yaml
 
 from maskwright.data.classes import colour_text
+from maskwright.pages import inline, render
 from maskwright.triage.decide import decided
 from maskwright.triage.disputes import Region
 from maskwright.triage.run import Case, Triage
@@ -74,23 +73,15 @@ def words(region: Region, names: tuple[str, ...]) -> str:
 
 def page(found: Triage, changed: WhatIf | None = None) -> str:
     """Everything that comes from files and people is escaped, and nothing runs but our own lines."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    pages = Environment(
-        loader=ChoiceLoader([PackageLoader("maskwright.triage"), PackageLoader("maskwright.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = pages.get_template("triage.js").render()
     classes = found.dataset.classes
     whole = decided(found.source, (), {})
     before = {"exclude": whole.pop("exclude", []), "ignore": whole.pop("ignore", {})}
     shown = [case for case in found.cases if case.id in found.exhibits and case.dispute.regions]
     splits = Counter(case.split for case in found.cases)
-    return pages.get_template("triage.html").render(
+    return render(
+        "maskwright.triage",
+        "triage.html",
+        "triage.js",
         name=found.name,
         data=found.dataset.name,
         chips=[f"{split}: {count:,}" for split, count in splits.items()],
@@ -111,8 +102,6 @@ def page(found: Triage, changed: WhatIf | None = None) -> str:
         cases=[_shown(found, case) for case in shown],
         keys=yaml.safe_dump(whole, sort_keys=False, allow_unicode=True),
         before=json.dumps(before),
-        script=Markup(script),  # ours, word for word
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -125,11 +114,7 @@ def _shown(found: Triage, case: Case) -> dict[str, object]:
         "score": f"{case.dispute.score:.3f}",
         "lines": [words(region, found.dataset.classes.names) for region in case.dispute.regions],
         "boxes": json.dumps([list(region.box) for region in case.dispute.regions]),
-        "picture": _inline(exhibit.picture),
-        "label": _inline(exhibit.label),
-        "prediction": _inline(exhibit.prediction),
+        "picture": inline(exhibit.picture),
+        "label": inline(exhibit.label),
+        "prediction": inline(exhibit.prediction),
     }
-
-
-def _inline(content: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
