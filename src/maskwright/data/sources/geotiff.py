@@ -28,6 +28,7 @@ from threading import Lock
 from typing import Any, cast
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from maskwright.data.arrays import LARGEST
@@ -168,7 +169,7 @@ def raw(part: Part) -> Raw:
             levels = grey_levels(
                 raster.read(bands, window=window), told_window(part.told[1:]), str(part.file)
             )
-            levels[raster.read_masks(bands, window=window) == 0] = 0
+            levels[~_known(raster, bands, window)] = 0
             picture[top : top + rows] = levels.transpose(1, 2, 0)
     return cast(Raw, picture)
 
@@ -179,11 +180,23 @@ def raw_labels(part: Part) -> Raw:
     window = _rasterio_window(_window_of(part))
     with _opened(part.file) as raster:
         labels = whole_numbers(raster.read(1, window=window), str(part), IGNORE)
-        known = raster.read_masks(1, window=window) > 0
+        known = _known(raster, [1], window)[0]
     with _opened(part.beside) as raster:
         bands = [int(band) for band in part.told[0].split(",")]
-        known &= (raster.read_masks(bands, window=window) > 0).all(axis=0)
+        known &= _known(raster, bands, window).all(axis=0)
     return cast(Raw, np.where(known, labels, np.array(IGNORE, labels.dtype)))
+
+
+def _known(raster: Any, bands: Sequence[int], window: Any) -> Bool[np.ndarray, "C H W"]:
+    """Where the bands have data. GDAL is asked only where there may be none: it caches masks full of nothing, too, and
+    they would push the pixels out.
+    """
+    from rasterio.enums import MaskFlags
+
+    if all(raster.mask_flag_enums[band - 1] == [MaskFlags.all_valid] for band in bands):
+        return np.ones((len(bands), int(window.height), int(window.width)), bool)
+    known: Bool[np.ndarray, "C H W"] = raster.read_masks(bands, window=window) > 0
+    return known
 
 
 def _cut(pair: Pair, raster: Raster, config: DataConfig, told: tuple[str, ...]) -> Iterator[Pair]:
