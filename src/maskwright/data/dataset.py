@@ -442,6 +442,7 @@ def build_dataset(values: Mapping[str, object], root: Path, progress: Progress) 
 
 
 _OWN_KEYS = {
+    "crowds": ("coco",),
     "bands": ("geotiff",),
     "tile": ("geotiff",),
     "window": ("geotiff", "tiff-stack", "nifti", "dicom"),
@@ -512,6 +513,8 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
             said.append(f"group {group} lies in {' and '.join(splits)}: scores there flatter")
     if astray := _leading_out(dataset):
         said.append(f"{len(astray)} files lie outside {dataset.root}, behind links: {few(astray)}")
+    if config.format == "coco":
+        said += coco.advice(dataset.root, config)
     unknown = [name for name in config.exclude if name not in ids]
     if unknown:
         said.append(f"exclude names {few(unknown)}, which the data do not hold")

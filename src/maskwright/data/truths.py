@@ -111,6 +111,9 @@ def with_classes(config: DataConfig, facts: Sequence[MaskFacts | None], pairs: S
         raise ConfigError("dataset.yaml gives values without classes", "write classes: [background, ...]")
     known = [fact for fact in facts if fact is not None]
     if not known and config.classes is None:
+        first = next((pair.mask for pair in pairs if pair.mask is not None), None)
+        if first is not None:
+            read_raw(first, False)  # raises, and says what is wrong with it
         raise DataError(
             "no mask can be read, so the classes are not known", "write classes: [background, ...]"
         )

@@ -11,7 +11,8 @@ segment) what no segment covers is "ignore", and there is no background.
     images: "{stem}2017"     # folder; {split}, {folder} and {stem} of the .json; found by itself where it is usual
     values: {cat: pet, dog: pet, "*": background}        # labels by name
 
-`masks` names the one .json of data without splits.
+`masks` names the one .json of data without splits. CVAT, datumaro and supervision write `iscrowd: 1` to every object in
+run lengths: `crowds: objects` reads them as objects.
 """
 
 from __future__ import annotations
@@ -116,19 +117,36 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     """One pair per entry of `images`. Raises DataError: entries twice, pictures missing, categories unknown."""
     files = _files(root, config)
     told = tuple(_labels([_index(file) for file in files.values()]))
+    form = "coco without crowds" if config.crowds == "objects" else "coco"
     parts: list[tuple[str, Pair]] = []
     for split, file in files.items():
         folder, pairs = _named(str(config.images), root, file, split), []
         for key, entry in _index(file).entries.items():
             image = below(root, folder, entry.name, str(file))
             segments = _segments_file(root, file, entry) if _index(file).panoptic else None
-            mask = Part(file, "coco", key, told, segments)
+            mask = Part(file, form, key, told, segments)
             pairs.append(Pair(stem(entry.name), split, image, mask))
         parts += [(split, pair) for pair in present(pairs, config, str(file))]
     return tuple(unique(parts))
 
 
-def raw(part: Part) -> Raw:
+def advice(root: Path, config: DataConfig) -> list[str]:
+    """A line where most objects are crowds: few are in COCO, all run lengths are by some tools."""
+    indices = [_index(file) for file in _files(root, config).values()]
+    drawn = [one for index in indices for entry in index.entries.values() for one in entry.annotations]
+    crowds = sum(bool(one.get("iscrowd")) for one in drawn)
+    if config.crowds is not None or crowds <= len(drawn) // 2:
+        return []
+    said = f"{crowds} of {len(drawn)} objects are crowds (iscrowd: 1) and ignored; CVAT, datumaro and supervision call"
+    return [f"{said} every object in run lengths so: say crowds: objects in dataset.yaml, or crowds: ignore"]
+
+
+def raw_without_crowds(part: Part) -> Raw:
+    """As `raw`, with crowds as objects like others."""
+    return raw(part, crowds=False)
+
+
+def raw(part: Part, *, crowds: bool = True) -> Raw:
     """HW uint8 by `labels.numbers_of` of the categories."""
     index = _index(part.file)
     entry = index.entries.get(part.key)
@@ -137,14 +155,14 @@ def raw(part: Part) -> Raw:
     numbers = numbers_of(part.told)
     value_of = {category: number_of(numbers, name, part) for category, name in index.labels.items()}
     if index.panoptic:
-        return _panoptic(part, entry, value_of)
+        return _panoptic(part, entry, value_of, crowds)
     size = _size(part, entry)
     canvas = np.zeros(size, np.uint8)
     objects: list[tuple[int, rle.Runs, int]] = []
     for place, annotation in enumerate(entry.annotations):
         where = f"annotation {annotation.get('id', place)} of {part}"
         runs = _runs(annotation.get("segmentation"), size, where)
-        if annotation.get("iscrowd"):
+        if crowds and annotation.get("iscrowd"):
             canvas[rle.mask_of(runs, size)] = IGNORE
         else:
             objects.append((rle.area(runs), runs, value_of[_category(annotation)]))
@@ -153,7 +171,7 @@ def raw(part: Part) -> Raw:
     return canvas
 
 
-def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:
+def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int], crowds: bool) -> Raw:
     assert part.beside is not None
     colours = read_mask(part.beside, colours=True).astype(np.int64)
     if colours.ndim == 2:
@@ -168,7 +186,8 @@ def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:
             identity = segment.get("id")
             if not isinstance(identity, int):
                 raise DataError(f"a segment of {part} has the id {identity!r}", "export it again")
-            meant[identity] = IGNORE if segment.get("iscrowd") else value_of[_category(segment)]
+            ignored = crowds and segment.get("iscrowd")
+            meant[identity] = IGNORE if ignored else value_of[_category(segment)]
     missing = [int(value) for value in known if int(value) not in meant]
     if missing:
         raise DataError(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -73,6 +73,8 @@ class DataConfig(_Keys):
     """geotiff: rasters are cut into tiles of about so many pixels a side; larger ones always are."""
     window: tuple[float, float] | None = None
     """Numbers that are black and white (geotiff, tiff-stack, nifti, dicom); what lies outside is cut off."""
+    crowds: Literal["ignore", "objects"] | None = None
+    """coco: what `iscrowd: 1` means; not known, as COCO says, or objects like others."""
     splits: Mapping[str, str | tuple[str, ...]] | None = None
     """Split -> file with a list of ids, ids, or (where images has {split}) a folder; npz: an .npz file."""
     validation: ValidationConfig | None = None

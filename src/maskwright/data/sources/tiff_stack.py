@@ -6,6 +6,7 @@ which numbers are black and white; without it 8 bits are taken as they are and 1
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.data.arrays import LARGEST
@@ -72,14 +74,36 @@ def header(part: Part) -> tuple[int, int, int]:
 def raw(part: Part) -> Raw:
     """HW or HWC uint8."""
     with _series(part.file) as pages:
-        numbers = _checked(pages, part).asarray()
+        numbers = _numbers(_checked(pages, part), part)
     return grey_levels(numbers, told_window(part.told), str(part.file))
 
 
 def raw_labels(part: Part) -> Raw:
     """HW whole numbers, or HW3 colours."""
     with _series(part.file) as pages:
-        return whole_numbers(np.asarray(_checked(pages, part).asarray()), str(part), IGNORE)
+        return whole_numbers(_numbers(_checked(pages, part), part), str(part), IGNORE)
+
+
+def _numbers(page: Any, part: Part) -> NDArray[np.generic]:
+    """HW or HWC. Raises DataError, or what `_series` turns into one."""
+    try:
+        return np.asarray(page.asarray())
+    except (
+        ValueError
+    ) as error:  # LZW, JPEG, ZSTD: tifffile unpacks them with imagecodecs only, GDAL by itself
+        fault = error
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    except ImportError as error:
+        raise needs("rasterio", f"{part} ({fault})") from error
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    try:
+        with rasterio.open(f"GTIFF_DIR:off:{page.offset}:{part.file}", driver="GTiff") as raster:
+            bands = raster.read()
+    except RasterioError as error:
+        raise ValueError(f"{fault}; {error}") from error
+    return np.asarray(bands[0] if len(page.shape) == 2 else np.moveaxis(bands, 0, 2))
 
 
 def _checked(pages: Any, part: Part) -> Any:

@@ -46,7 +46,7 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
     no_targets(config, "yolo")
     file = root / check_id(config.masks, "masks") if config.masks is not None else described(root)
     keys = _read(file) if file is not None else None
-    if file is None or not isinstance(keys, Mapping) or not is_yolo(keys):
+    if file is None or not isinstance(keys, Mapping) or not (is_yolo(keys) or config.splits):
         raise DataError(f"{root} has no data.yaml with names and train", "let masks in dataset.yaml name it")
     if config.splits is None:
         config = config.model_copy(
