@@ -688,7 +688,7 @@ def test_the_other_shapes_of_label_studio(tmp_path: Path) -> None:
         (region("polygon", "cat", {"points": [[0, 0], [1, 1], [1, 0]]}, image_rotation=90), "turned picture"),
         (region("brush", "cat", {"rle": packed(np.zeros((5, 5), bool), True)}), "for another picture"),
         (region("brush", "cat", {"rle": packed(np.zeros(SIZE, bool), True)[:-2]}), "cut short"),
-        (region("brush", "cat", {"rle": [255] * 12}), "brush stroke of 4294967295 words"),
+        (region("brush", "cat", {"rle": [255] * 12}), "another picture: 4294967295 words"),
         (region("brush", "cat", {"rle": [300]}), "no list of bytes"),
         ({"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 9, "height": 9}}, "has no label"),
     ],
@@ -715,4 +715,4 @@ def test_pictures_of_label_studio_that_cannot_be_told_apart(tmp_path: Path) -> N
 def test_brush_strokes_of_strangers() -> None:
     for given in (None, "abc", [], [1.5], list(range(20))):
         with pytest.raises(DataError):
-            brush.unpacked(given, 1000, "region 1")
+            brush.opaque(given, 250, "region 1")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from maskwright.config import suggest
 from maskwright.data.classes import ClassMap, Colour, class_map
+from maskwright.data.documents import read_yaml
 from maskwright.data.fingerprint import content_hashes, digest, recall
 from maskwright.data.image_io import dense_size, read_dense
 from maskwright.data.part import Part
@@ -90,6 +91,9 @@ FORMATS: dict[str, Source] = {
     "folder": folder,
 }
 """In the order in which a bare folder is tried."""
+
+LARGEST_YAML = 1 << 24
+"""Bytes of a dataset.yaml, which may list ids."""
 
 _DRAWN = ("coco", "yolo", "labelme", "label-studio")
 
@@ -324,11 +328,9 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
             f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, a .json, or synthetic:terrain"
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {' '.join(str(error).split())}", "it has to be YAML"
-        ) from error
+        values = read_yaml(path, LARGEST_YAML)
+    except DataError as error:
+        raise ConfigError(error.problem, error.hint) from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} is no mapping of keys to values", "write lines such as classes: [a, b]")
     if "format" not in values and yolo.is_yolo(values):

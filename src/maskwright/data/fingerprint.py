@@ -17,8 +17,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from maskwright.data.documents import check_plain
 from maskwright.data.part import Part
-from maskwright.errors import DataError
+from maskwright.errors import DataError, RunError
 from maskwright.files import cache_folder
 from maskwright.progress import SILENT, Progress
 
@@ -54,6 +55,9 @@ def recall(
 
     def attempt(path: Place) -> object:
         try:
+            for file in (path,) if isinstance(path, Path) else path.files:
+                if file.exists():
+                    check_plain(file)
             return find_out(path)
         except DataError as error:
             return error
@@ -147,10 +151,11 @@ def _read(kind: str, paths: Sequence[Place], stamps: dict[Place, Stamp | None]) 
                 for text, size, mtime_ns, fact in rows:
                     if stamps[by_text[text]] == (size, mtime_ns):
                         known[by_text[text]] = json.loads(fact)
-    except sqlite3.OperationalError:
+    except (sqlite3.OperationalError, RunError):
         return {}  # locked or read-only: a cache may be of no help, never a hindrance
     except sqlite3.DatabaseError:
-        (cache_folder() / "fingerprints.sqlite").unlink(missing_ok=True)
+        with suppress(OSError):
+            (cache_folder() / "fingerprints.sqlite").unlink(missing_ok=True)
         return {}
     return known
 
@@ -162,5 +167,5 @@ def _write(kind: str, facts: dict[Place, object], stamps: dict[Place, Stamp | No
         stamp = stamps[path]
         if stamp is not None and stamp[1] < settled and not isinstance(fact, DataError):
             rows.append((kind, _text(path), *stamp, json.dumps(fact)))
-    with suppress(sqlite3.Error), closing(_connect()) as connection, connection:
+    with suppress(sqlite3.Error, RunError), closing(_connect()) as connection, connection:
         connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)

@@ -28,7 +28,7 @@ import numpy as np
 from maskwright.data import rle
 from maskwright.data.classes import IGNORE, Raw
 from maskwright.data.documents import Kept, listed, mapping, read_json
-from maskwright.data.drawing import points_of
+from maskwright.data.drawing import check_drawn, points_of
 from maskwright.data.image_io import read_mask
 from maskwright.data.part import Part, needs
 from maskwright.data.sources.common import SPLIT_FOLDERS, DataConfig, Pair, check_id
@@ -157,18 +157,20 @@ def raw(part: Part, *, crowds: bool = True) -> Raw:
     if index.panoptic:
         return _panoptic(part, entry, value_of, crowds)
     size = _size(part, entry)
-    canvas = np.zeros(size, np.uint8)
+    columns, drawn = np.zeros(size[0] * size[1], np.uint8), 0
     objects: list[tuple[int, rle.Runs, int]] = []
     for place, annotation in enumerate(entry.annotations):
         where = f"annotation {annotation.get('id', place)} of {part}"
         runs = _runs(annotation.get("segmentation"), size, where)
         if crowds and annotation.get("iscrowd"):
-            canvas[rle.mask_of(runs, size)] = IGNORE
+            drawn += rle.paint(runs, columns, IGNORE)
+            check_drawn(drawn, part)
         else:
             objects.append((rle.area(runs), runs, value_of[_category(annotation)]))
     for _, runs, value in sorted(objects, key=lambda one: -one[0]):  # stable: of equal ones the later on top
-        canvas[rle.mask_of(runs, size)] = value
-    return canvas
+        drawn += rle.paint(runs, columns, value)
+        check_drawn(drawn, part)
+    return np.ascontiguousarray(columns.reshape(size[::-1]).T)
 
 
 def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int], crowds: bool) -> Raw:

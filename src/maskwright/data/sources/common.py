@@ -151,9 +151,26 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         ) from error
     for name in config.splits or {}:
         split_name(name, source)
+    _check_below(config, source)
     for name, template in (config.targets or {}).items():
         _check_target(name, template, source)
     return config
+
+
+def _check_below(config: DataConfig, source: str) -> None:
+    """Raises ConfigError for names that lead out of the root: a stranger's dataset.yaml would show files of one's own."""
+    named: dict[str, object] = {"images": config.images, "masks": config.masks}
+    named |= {"values_file": config.values_file, "groups": None if "{" in config.groups else config.groups}
+    named |= {f"splits: {name}": told for name, told in (config.splits or {}).items()}
+    for key, name in named.items():
+        path = PurePosixPath(str(name or "").replace("\\", "/"))
+        if isinstance(name, str) and (
+            path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name) or "\0" in name
+        ):
+            raise ConfigError(
+                f"{key}: {name!r} in {source} does not stay below the root",
+                "let path name a folder above all files, and the others below it",
+            )
 
 
 def _check_target(name: str, template: str, source: str) -> None:
