@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from scipy import ndimage
 
-from maskwright.data import brush
+from maskwright.data import brush, drawing
 from maskwright.data.dataset import Dataset, find_broken, open_dataset
 from maskwright.errors import ConfigError, DataError
 
@@ -710,6 +710,31 @@ def test_pictures_of_label_studio_that_cannot_be_told_apart(tmp_path: Path) -> N
     pictures(tmp_path / "b", ["pic 0"])
     with pytest.raises(DataError, match=r"pic 0\.jpg is the name of two pictures"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme", "yolo", "label-studio"])
+def test_shapes_that_cover_the_picture_again_and_again(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form == "coco":
+        pictures(tmp_path)
+        write_coco(tmp_path / "a.json", as_runs)
+    elif form == "labelme":
+        pictures(tmp_path)
+        for name, labels in TRUTH.items():
+            write_labelme(tmp_path, name, labels)
+    elif form == "yolo":
+        write_yolo(tmp_path, "train", list(TRUTH))
+        (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog, background]\n")
+    else:
+        pictures(tmp_path)
+        whole = region("rectangle", "cat", {"x": 0, "y": 0, "width": 100, "height": 100})
+        tasks = [task(key, f"{name}.jpg", [whole] * 3) for key, name in enumerate(TRUTH)]
+        (tmp_path / "a.json").write_text(json.dumps(tasks))
+    dataset = open_dataset(tmp_path)
+    monkeypatch.setattr(drawing, "MOST_DRAWN", 2 * SIZE[0] * SIZE[1] // 3)
+    with pytest.raises(DataError, match="has shapes of over"):
+        dataset.mask(dataset.items[0])
 
 
 def test_brush_strokes_of_strangers() -> None:

@@ -14,7 +14,7 @@ from maskwright.errors import DataError
 
 
 def opaque(numbers: object, pixels: int, where: str) -> Bool[np.ndarray, " N"]:
-    """Where the fourth word of a pixel, its alpha, is above 0. Raises DataError: no bytes, cut short, another picture's."""
+    """Where a pixel's fourth word, its alpha, is above 0. Raises DataError: no bytes, cut short, another picture's."""
     try:
         packed = bytes(numbers) if isinstance(numbers, list) else b""
     except (TypeError, ValueError) as error:
@@ -24,7 +24,8 @@ def opaque(numbers: object, pixels: int, where: str) -> Bool[np.ndarray, " N"]:
     sizes = [bits.take(4) + 1 for _ in range(4)]
     if count != 4 * pixels or width > 8:
         raise DataError(
-            f"{where} has a brush stroke for another picture: {count} words of {width} bits", "export it again"
+            f"{where} has a brush stroke for another picture: {count} words of {width} bits",
+            "export it again",
         )
     alpha, filled = np.zeros(pixels, bool), 0
     while filled < count:

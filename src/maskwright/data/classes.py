@@ -85,7 +85,7 @@ def codes_of(raw: Raw, coloured: bool) -> tuple[NDArray[np.generic], bool]:
 
 
 def bands(raw: Raw) -> Iterator[slice]:
-    """Rows of some four million pixels at a time: what is worked out per pixel takes many times the room of the mask."""
+    """Rows of some four million pixels at a time: what is worked out per pixel takes many times a mask's room."""
     step = max(_AT_ONCE // max(raw.shape[1], 1), 1)
     return (slice(top, top + step) for top in range(0, raw.shape[0], step))
 

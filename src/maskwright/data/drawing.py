@@ -20,8 +20,8 @@ MOST_POINTS = 1_000_000
 """Of one shape. The outline of a whole 200-megapixel picture in steps of one pixel has a twentieth of that."""
 MOST_CROSSINGS = 200_000_000
 """Of one shape's edges with rows: seconds of work."""
-MOST_DRAWN = 4_000_000_000
-"""Pixels of all shapes of one picture, covered ones too: 40 times a picture of 100 megapixels."""
+MOST_DRAWN = 2_000_000_000
+"""Pixels of all shapes of one picture, covered ones too: 20 times a picture of 100 megapixels."""
 FARTHEST = 10_000_000.0
 """Pixels from the corner; what lies farther out was not drawn by a person."""
 
@@ -50,7 +50,9 @@ class Patch:
 def check_drawn(pixels: int, where: object) -> None:
     """Raises DataError: a few bytes can ask for a shape as large as the picture, again and again."""
     if pixels > MOST_DRAWN:
-        raise DataError(f"{where} has shapes of over {MOST_DRAWN:,} pixels", "leave out those that are covered")
+        raise DataError(
+            f"{where} has shapes of over {MOST_DRAWN:,} pixels", "leave out those that are covered"
+        )
 
 
 def points_of(numbers: object, where: str) -> Points:
@@ -112,7 +114,7 @@ def _crossed(
     """Of the rows from `upper` on: the pixels left of whose middle an odd number of edges passes."""
     height, width = size
     rows_P = last_P - first_P
-    toggled = np.zeros(height * (width + 1), np.int64)
+    toggled = np.zeros(height * (width + 1), np.uint8)
     ends = np.cumsum(rows_P)
     bounds = np.searchsorted(ends, np.arange(0, ends[-1] + _AT_ONCE, _AT_ONCE)) if ends[-1] else [0]
     for begin, stop in zip(bounds, [*bounds[1:], len(rows_P)], strict=True):
@@ -124,9 +126,8 @@ def _crossed(
         (x1, y1), (x2, y2) = start_P2[edges].T, end_P2[edges].T
         x = x1 + (row + 0.5 - y1) * (x2 - x1) / (y2 - y1)
         column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        toggled += np.bincount((row - upper) * (width + 1) + column, minlength=len(toggled))
-    parity: Bool[np.ndarray, "h w"] = np.cumsum(toggled.reshape(height, width + 1), axis=1)[:, :width] % 2 == 1
-    return parity
+        np.bitwise_xor.at(toggled, (row - upper) * (width + 1) + column, np.uint8(1))
+    return np.bitwise_xor.accumulate(toggled.reshape(height, width + 1), axis=1)[:, :width].astype(bool)
 
 
 def rectangle(corners: Points, size: tuple[int, int], where: str) -> Patch:

@@ -32,6 +32,9 @@ RACY_SECONDS = 2.0
 _QUESTION = 500
 """Paths in one query; SQLite allows 999 parameters everywhere."""
 
+_TOGETHER = 16
+"""Files that a thread is given at once where there are many: to hand over one takes as long as to read a small one."""
+
 Place = TypeVar("Place", bound=Path | Part)
 
 
@@ -67,9 +70,13 @@ def recall(
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
             with progress.task(what, len(missing)) as advance:
-                for path, fact in zip(missing, pool.map(attempt, missing), strict=True):
-                    fresh[path] = fact
-                    advance(1)
+                step = _TOGETHER if len(missing) > 100 * _TOGETHER else 1
+                parts = [missing[start : start + step] for start in range(0, len(missing), step)]
+                for part, facts in zip(
+                    parts, pool.map(lambda part: [attempt(path) for path in part], parts), strict=True
+                ):
+                    fresh.update(zip(part, facts, strict=True))
+                    advance(len(part))
         finally:  # whoever interrupts does not wait for the rest, and keeps what was found out
             pool.shutdown(cancel_futures=True)
             _write(kind, fresh, stamps)

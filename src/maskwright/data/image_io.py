@@ -33,6 +33,21 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 """What a file may be. Pillow knows more: for EPS it starts Ghostscript, for FITS it unpacks without a limit."""
 
+_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ZeroDivisionError,
+    MemoryError,
+    struct.error,
+)
+"""What a decoder raises for bytes that make no sense."""
+
 _LARGE = 1 << 25
 """Pixels from which on pictures are decoded one after the other: one of LARGEST takes 2 GB meanwhile."""
 _one_at_a_time = threading.Lock()
@@ -67,7 +82,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(
             f"{path} claims far more than {LARGEST:,} pixels", "cut it into smaller pictures"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+    except _FAULTS as error:
         raise DataError(
             f"{path} cannot be decoded: {_one_line(error)}", "replace it or leave it out"
         ) from error

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from maskwright.errors import DataError
 
-
 _AT_ONCE = 1 << 22
 
 

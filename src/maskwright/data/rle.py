@@ -51,12 +51,6 @@ def area(runs: Runs) -> int:
     return int(runs[1::2].sum())
 
 
-def mask_of(runs: Runs, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """What the runs cover."""
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(size[1], size[0]).T
-
-
 def paint(runs: Runs, columns: NDArray[np.uint8], value: int) -> int:
     """Paint what the runs cover into the columns of a picture, one behind the other; returns the pixels looked at."""
     ends = np.cumsum(runs)

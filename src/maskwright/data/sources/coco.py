@@ -27,7 +27,7 @@ import numpy as np
 
 from maskwright.data import rle
 from maskwright.data.classes import IGNORE, Raw
-from maskwright.data.documents import Kept, listed, mapping, read_json
+from maskwright.data.documents import Kept, check_plain, listed, mapping, read_json
 from maskwright.data.drawing import check_drawn, points_of
 from maskwright.data.image_io import read_mask
 from maskwright.data.part import Part, needs
@@ -83,9 +83,10 @@ def recognise(root: Path) -> bool:
 def is_coco(file: Path) -> bool:
     """Whether the beginning of a .json looks like COCO."""
     try:
+        check_plain(file)
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
-    except OSError:
+    except (OSError, DataError):
         return False
     return head.lstrip()[:1] == b"{" and _KEYS.search(head) is not None
 

@@ -158,7 +158,7 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
 
 
 def _check_below(config: DataConfig, source: str) -> None:
-    """Raises ConfigError for names that lead out of the root: a stranger's dataset.yaml would show files of one's own."""
+    """Raises ConfigError for names that lead out of the root: a stranger's dataset.yaml might show one's own files."""
     named: dict[str, object] = {"images": config.images, "masks": config.masks}
     named |= {"values_file": config.values_file, "groups": None if "{" in config.groups else config.groups}
     named |= {f"splits: {name}": told for name, told in (config.splits or {}).items()}

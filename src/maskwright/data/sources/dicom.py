@@ -139,7 +139,9 @@ def _check_packed(dataset: Any, size: tuple[int, int], file: Path) -> None:
         if len(dataset.PixelData) * 64 > 100 * most + (1 << 24):
             raise DataError(f"{file} packs far more than {size[0]} x {size[1]} pixels", "replace it")
         return
-    with Image.open(io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=_PACKED) as packed:
+    with Image.open(
+        io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=_PACKED
+    ) as packed:
         if (packed.height, packed.width) != size:
             raise DataError(
                 f"{file} claims {size[0]} x {size[1]} pixels and holds {packed.height} x {packed.width}",

@@ -23,7 +23,7 @@ import numpy as np
 
 from maskwright.data import brush
 from maskwright.data.classes import Raw
-from maskwright.data.documents import Kept, listed, mapping, read_json
+from maskwright.data.documents import Kept, check_plain, listed, mapping, read_json
 from maskwright.data.drawing import Patch, check_drawn, ellipse, points_of, polygon
 from maskwright.data.image_io import image_size
 from maskwright.data.part import Part
@@ -54,9 +54,10 @@ def recognise(root: Path) -> bool:
 def is_export(file: Path) -> bool:
     """Whether the beginning of a .json looks like a list of tasks."""
     try:
+        check_plain(file)
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
-    except OSError:
+    except (OSError, DataError):
         return False
     return head.lstrip()[:1] == b"[" and b'"annotations"' in head and b'"result"' in head
 

@@ -188,7 +188,8 @@ def _opened(file: Path) -> _Stored:
         ) from error
     if stored.dtype.kind not in "iuf" or not 352 <= stored.offset <= LONGEST_HEADER:
         raise DataError(
-            f"{file} holds {stored.dtype} from byte {stored.offset} on", "one number per voxel, behind the header"
+            f"{file} holds {stored.dtype} from byte {stored.offset} on",
+            "one number per voxel, behind the header",
         )
     return stored
 

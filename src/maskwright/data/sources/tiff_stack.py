@@ -41,7 +41,7 @@ def recognise(root: Path) -> bool:
         with Image.open(file, formats=["TIFF"]) as image:
             image.seek(1)
             return True
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError):
         return False
 
 
@@ -118,7 +118,9 @@ def _checked(pages: Any, part: Part) -> Any:
     except IndexError as error:
         raise DataError(f"{part.file} has no page {part.key} any more", "open the data set again") from error
     shape = page.shape
-    block = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), 1)
+    block = (
+        (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), 1)
+    )
     if (
         len(shape) not in (2, 3)
         or (len(shape) == 3 and shape[2] > 4)
@@ -137,12 +139,15 @@ def _checked(pages: Any, part: Part) -> Any:
 def _pages(file: Path) -> list[int]:
     """Numbers of the pages that are like the first: thumbnails and pyramids are smaller."""
     with _opened(file) as pages:
-        first, alike = pages[0], list[int]()
+        first, alike, seen = pages[0], list[int](), set[int]()
         for number in range(MOST_PAGES + 1):
             try:
                 page = pages[number]
             except IndexError:
                 return alike
+            if page.offset in seen:  # the pages lead in a circle
+                return alike
+            seen.add(page.offset)
             if not page.is_reduced and (page.shape, page.dtype) == (first.shape, first.dtype):
                 alike.append(number)
     raise DataError(f"{file} has over {MOST_PAGES:,} pages", "cut it into several files")

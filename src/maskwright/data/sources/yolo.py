@@ -102,8 +102,12 @@ def raw(part: Part) -> Raw:
         patch = polygon(outline, (height, width), where)
         drawn += 2 * patch.inside.size
         check_drawn(drawn, part)
-        objects.append((patch.area, outline, where, numbers[int(kind)]))  # many patches would not fit into memory
-    for _, outline, where, value in sorted(objects, key=lambda one: -one[0]):  # stable: of equal ones the later on top
+        objects.append(
+            (patch.area, outline, where, numbers[int(kind)])
+        )  # many patches would not fit into memory
+    for _, outline, where, value in sorted(
+        objects, key=lambda one: -one[0]
+    ):  # stable: of equal ones the later on top
         polygon(outline, (height, width), where).paint(canvas, value)
     return canvas
 
