@@ -712,6 +712,22 @@ def test_pictures_of_label_studio_that_cannot_be_told_apart(tmp_path: Path) -> N
         open_dataset(tmp_path)
 
 
+def test_alpha_alone_counts_in_a_brush_stroke() -> None:
+    """Runs and literals of every length, so that pixels are cut anywhere; red, green and blue say something else."""
+    words = np.repeat(RNG.integers(0, 2, 300), RNG.integers(1, 12, 300))[:800].astype(np.uint8)
+    bits, place = f"{len(words):032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}", 0
+    while place < len(words):
+        length = min(int(RNG.integers(1, 9)), len(words) - place)
+        part = words[place : place + length]
+        if (part == part[0]).all():
+            bits += f"100{length - 1:03b}{part[0]:08b}"
+        else:
+            bits += f"000{length - 1:03b}" + "".join(f"{word:08b}" for word in part)
+        place += length
+    packed = [int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8)]
+    np.testing.assert_array_equal(brush.opaque(packed, len(words) // 4, "a region"), words[3::4] > 0)
+
+
 @pytest.mark.parametrize("form", ["coco", "labelme", "yolo", "label-studio"])
 def test_shapes_that_cover_the_picture_again_and_again(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
