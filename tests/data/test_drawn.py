@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from scipy import ndimage
 
-from maskwright.data import brush
+from maskwright.data import brush, drawing
 from maskwright.data.dataset import Dataset, find_broken, open_dataset
 from maskwright.errors import ConfigError, DataError
 
@@ -700,7 +700,7 @@ def test_the_other_shapes_of_label_studio(tmp_path: Path) -> None:
         (region("polygon", "cat", {"points": [[0, 0], [1, 1], [1, 0]]}, image_rotation=90), "turned picture"),
         (region("brush", "cat", {"rle": packed(np.zeros((5, 5), bool), True)}), "for another picture"),
         (region("brush", "cat", {"rle": packed(np.zeros(SIZE, bool), True)[:-2]}), "cut short"),
-        (region("brush", "cat", {"rle": [255] * 12}), "brush stroke of 4294967295 words"),
+        (region("brush", "cat", {"rle": [255] * 12}), "another picture: 4294967295 words"),
         (region("brush", "cat", {"rle": [300]}), "no list of bytes"),
         ({"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 9, "height": 9}}, "has no label"),
     ],
@@ -724,7 +724,48 @@ def test_pictures_of_label_studio_that_cannot_be_told_apart(tmp_path: Path) -> N
         open_dataset(tmp_path)
 
 
+def test_alpha_alone_counts_in_a_brush_stroke() -> None:
+    """Runs and literals of every length, so that pixels are cut anywhere; red, green and blue say something else."""
+    words = np.repeat(RNG.integers(0, 2, 300), RNG.integers(1, 12, 300))[:800].astype(np.uint8)
+    bits, place = f"{len(words):032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}", 0
+    while place < len(words):
+        length = min(int(RNG.integers(1, 9)), len(words) - place)
+        part = words[place : place + length]
+        if (part == part[0]).all():
+            bits += f"100{length - 1:03b}{part[0]:08b}"
+        else:
+            bits += f"000{length - 1:03b}" + "".join(f"{word:08b}" for word in part)
+        place += length
+    packed = [int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8)]
+    np.testing.assert_array_equal(brush.opaque(packed, len(words) // 4, "a region"), words[3::4] > 0)
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme", "yolo", "label-studio"])
+def test_shapes_that_cover_the_picture_again_and_again(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form == "coco":
+        pictures(tmp_path)
+        write_coco(tmp_path / "a.json", as_runs)
+    elif form == "labelme":
+        pictures(tmp_path)
+        for name, labels in TRUTH.items():
+            write_labelme(tmp_path, name, labels)
+    elif form == "yolo":
+        write_yolo(tmp_path, "train", list(TRUTH))
+        (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog, background]\n")
+    else:
+        pictures(tmp_path)
+        whole = region("rectangle", "cat", {"x": 0, "y": 0, "width": 100, "height": 100})
+        tasks = [task(key, f"{name}.jpg", [whole] * 3) for key, name in enumerate(TRUTH)]
+        (tmp_path / "a.json").write_text(json.dumps(tasks))
+    dataset = open_dataset(tmp_path)
+    monkeypatch.setattr(drawing, "MOST_DRAWN", 2 * SIZE[0] * SIZE[1] // 3)
+    with pytest.raises(DataError, match="has shapes of over"):
+        dataset.mask(dataset.items[0])
+
+
 def test_brush_strokes_of_strangers() -> None:
     for given in (None, "abc", [], [1.5], list(range(20))):
         with pytest.raises(DataError):
-            brush.unpacked(given, 1000, "region 1")
+            brush.opaque(given, 250, "region 1")

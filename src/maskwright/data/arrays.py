@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.documents import check_plain
 from maskwright.errors import DataError
 
 ENDING = ".npy"
@@ -24,6 +25,7 @@ def is_array(path: Path) -> bool:
 def mapped(path: Path, what: str, dimensions: tuple[int, ...] = (2, 3)) -> NDArray[np.generic]:
     """The numbers of a .npy file, memory-mapped. Raises DataError: missing, pickled, no H x W, larger than LARGEST."""
     try:
+        check_plain(path)
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there", "check the path") from error
@@ -38,7 +40,8 @@ def mapped(path: Path, what: str, dimensions: tuple[int, ...] = (2, 3)) -> NDArr
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} holds several arrays", "save each as a .npy of its own")
     whole = array.dtype.kind in "biuf" and array.ndim in dimensions
-    if not whole or not 0 < array.size <= LARGEST * (1 if array.ndim == 2 else 256):
+    planes = 1 if array.ndim == 2 else min(array.shape)
+    if not whole or not 0 < array.size <= LARGEST * planes or planes > 256:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}", what)
     return array
 

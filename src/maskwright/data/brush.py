@@ -8,13 +8,13 @@ the group, the count less 1 in as many bits as the group has, and the word or wo
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from maskwright.errors import DataError
 
 
-def unpacked(numbers: object, most: int, where: str) -> UInt8[np.ndarray, " N"]:
-    """The words, as bytes. Raises DataError: no bytes, cut short, more than `most` words or over 8 bits each."""
+def opaque(numbers: object, pixels: int, where: str) -> Bool[np.ndarray, " N"]:
+    """Where a pixel's fourth word, its alpha, is above 0. Raises DataError: no bytes, cut short, another picture's."""
     try:
         packed = bytes(numbers) if isinstance(numbers, list) else b""
     except (TypeError, ValueError) as error:
@@ -22,15 +22,19 @@ def unpacked(numbers: object, most: int, where: str) -> UInt8[np.ndarray, " N"]:
     bits = _Bits(packed, where)
     count, width = bits.take(32), bits.take(5) + 1
     sizes = [bits.take(4) + 1 for _ in range(4)]
-    if count > most or width > 8:
-        raise DataError(f"{where} has a brush stroke of {count} words of {width} bits", "export it again")
-    words, filled = np.zeros(count, np.uint8), 0
+    if count != 4 * pixels or width > 8:
+        raise DataError(
+            f"{where} has a brush stroke for another picture: {count} words of {width} bits",
+            "export it again",
+        )
+    alpha, filled = np.zeros(pixels, bool), 0
     while filled < count:
         repeated = bits.take(1)
         length = min(bits.take(sizes[bits.take(2)]) + 1, count - filled)
-        words[filled : filled + length] = bits.take(width) if repeated else bits.words(length, width)
+        words = bits.take(width) if repeated else bits.words(length, width)[(3 - filled) % 4 :: 4]
+        alpha[filled // 4 : (filled + length) // 4] = words > 0
         filled += length
-    return words
+    return alpha
 
 
 class _Bits:

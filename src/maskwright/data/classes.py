@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 IGNORE = 255
 """`tensors.IGNORE`, repeated so that this module works without torch (a test keeps them equal)."""
 MOST_CLASSES = 255
+_AT_ONCE = 1 << 22
 
 Colour: TypeAlias = tuple[int, int, int]
 Raw: TypeAlias = NDArray[np.generic]
@@ -84,6 +85,36 @@ def codes_of(raw: Raw, coloured: bool) -> tuple[NDArray[np.generic], bool]:
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], True
 
 
+def bands(raw: Raw) -> Iterator[slice]:
+    """Rows of some four million pixels at a time: what is worked out per pixel takes many times a mask's room."""
+    step = max(_AT_ONCE // max(raw.shape[1], 1), 1)
+    return (slice(top, top + step) for top in range(0, raw.shape[0], step))
+
+
+def is_grey(raw: Raw) -> bool:
+    """Whether three channels are equal everywhere."""
+    return all(
+        np.array_equal(raw[rows, :, 0], raw[rows, :, channel]) for rows in bands(raw) for channel in (1, 2)
+    )
+
+
+def counted(raw: Raw, coloured: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+    """(codes that occur, in order; pixels of each; are they colours?), as `codes_of` of the whole would have them."""
+    colours = coloured or (raw.ndim == 3 and not is_grey(raw))
+    values, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    for rows in bands(raw):
+        codes, _ = codes_of(raw[rows], colours)
+        if codes.dtype == np.uint8:
+            pixels = np.bincount(codes.ravel(), minlength=256)
+            found = pixels.nonzero()[0]
+            pixels = pixels[found]
+        else:
+            found, pixels = np.unique(codes.astype(np.int64), return_counts=True)
+        values, place = np.unique(np.concatenate([values, found]), return_inverse=True)
+        counts = np.bincount(place, np.concatenate([counts, pixels])).astype(np.int64)
+    return values, counts, colours
+
+
 @dataclass(frozen=True)
 class ClassMap:
     """K class names, their colours, and the raw mask values that mean them.
@@ -131,17 +162,18 @@ class ClassMap:
 
         Raises DataError that names `source`, the commonest unlisted value, its pixels and the next step.
         """
-        codes, colours = codes_of(raw, self.coloured)
-        self._refuse_colours(codes, colours, source)
-        ids = self._ids_of_bytes[codes] if codes.dtype == np.uint8 else self._look_up(codes)
-        unlisted = ids < 0
-        if unlisted.any():
-            if self.other is None:
-                values, counts = np.unique(codes, return_counts=True)
+        encoded = np.empty(raw.shape[:2], np.uint8)
+        grey = self.coloured or raw.ndim == 2 or is_grey(raw)
+        for rows in bands(raw):
+            codes, colours = codes_of(raw[rows], self.coloured or not grey)
+            ids = self._ids_of_bytes[codes] if codes.dtype == np.uint8 else self._look_up(codes)
+            unlisted = ids < 0
+            if (colours and not self.coloured) or (unlisted.any() and self.other is None):
+                values, counts, colours = counted(raw, self.coloured)
+                self._refuse_colours(values, colours, source)
                 self._refuse_unlisted(values, counts, source)
-            else:
-                ids = np.where(unlisted, np.int16(self.other), ids)
-        return ids.astype(np.uint8)
+            encoded[rows] = ids if self.other is None else np.where(unlisted, np.int16(self.other), ids)
+        return encoded
 
     def count(
         self, codes: Sequence[int], counts: Sequence[int], colours: bool, source: str

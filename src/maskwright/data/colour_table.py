@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskwright.data.classes import Colour, colour_text
+from maskwright.data.documents import read_text
 from maskwright.errors import DataError
 
 NAMES = ("labelmap.txt", "class_dict.csv", "label_colors.txt")
@@ -17,9 +18,14 @@ BACKGROUND = ("background", "_background_", "__background__")
 IGNORED = ("ignore", "__ignore__", "_ignore_")
 """Names that mean that nothing is known; `ignore` can be no class."""
 
-_CVAT = re.compile(r"(?P<name>[^:]+):(?P<rgb>\d+,\d+,\d+)(?::.*)?")
-_CSV = re.compile(r"(?P<name>.+?)\s*,\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)")
-_COLUMNS = re.compile(r"(?P<rgb>\d+\s+\d+\s+\d+)\s+(?P<name>.+)")
+LARGEST = 1 << 16
+"""Bytes of a table: 255 classes fit."""
+LONGEST = 300
+"""Characters of a line."""
+
+_CVAT = re.compile(r"(?P<name>[^:]+):(?P<rgb>\d{1,3},\d{1,3},\d{1,3})(?::.*)?")
+_CSV = re.compile(r"(?P<name>.+?)\s*,\s*(?P<rgb>\d{1,3}\s*,\s*\d{1,3}\s*,\s*\d{1,3})")
+_COLUMNS = re.compile(r"(?P<rgb>\d{1,3}\s+\d{1,3}\s+\d{1,3})\s+(?P<name>.+)")
 _HEADER = re.compile(r"name\s*,\s*r\s*,\s*g\s*,\s*b", re.IGNORECASE)
 
 
@@ -29,14 +35,17 @@ def read_table(path: Path) -> list[tuple[str, Colour]]:
     Lines that begin with # and a header `name,r,g,b` are skipped.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the colour table {path} cannot be read", "it has to be a text file") from error
+        text = read_text(path, LARGEST)
+    except DataError as error:
+        raise DataError(
+            f"the colour table {path} cannot be read: {error.problem}", "it has to be a short text file"
+        ) from error
     rows: list[tuple[str, Colour]] = []
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("#") or _HEADER.fullmatch(line):
             continue
-        match = _CVAT.fullmatch(line) or _CSV.fullmatch(line) or _COLUMNS.fullmatch(line)
+        known = (_CVAT, _CSV, _COLUMNS) if len(line) <= LONGEST else ()
+        match = next((match for pattern in known if (match := pattern.fullmatch(line))), None)
         levels = [int(level) for level in re.split(r"[,\s]+", match["rgb"])] if match else []
         if match is None or max(levels) > 255:
             raise DataError(

@@ -167,6 +167,7 @@ def _to_coco(dataset: Dataset, pairs: Sequence[Pair], out: Path, advance: Advanc
     left = len(pairs) - len(labelled)
     lost = [f"{left} unlabelled pictures: in COCO they would be all background"] if left else []
     keys: dict[str, object] = {"images": "images", "classes": list(names), "values": values, "splits": splits}
+    keys["crowds"] = "ignore"  # pixels that are not known
     return keys, [*lost, *_redrawn(redrawn)]
 
 

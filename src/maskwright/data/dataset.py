@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from maskwright.config import suggest
 from maskwright.data.boxes import count_without, ignored_boxes, without_boxes
 from maskwright.data.classes import IGNORE, ClassMap, Colour, class_map
+from maskwright.data.documents import read_yaml
 from maskwright.data.fingerprint import content_hashes, digest, recall
 from maskwright.data.image_io import dense_size, read_dense
 from maskwright.data.part import Part
@@ -94,6 +95,9 @@ FORMATS: dict[str, Source] = {
     "folder": folder,
 }
 """In the order in which a bare folder is tried."""
+
+LARGEST_YAML = 1 << 24
+"""Bytes of a dataset.yaml, which may list ids."""
 
 _DRAWN = ("coco", "yolo", "labelme", "label-studio")
 
@@ -374,10 +378,9 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
             f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, a .json, or synthetic:terrain"
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).replace(' in "<unicode string>",', "").split())
-        raise ConfigError(f"{path} cannot be read: {said}", "it has to be YAML") from error
+        values = read_yaml(path, LARGEST_YAML)
+    except DataError as error:
+        raise ConfigError(error.problem, error.hint) from error
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path} is no mapping of keys to values", "write lines such as classes: [a, b]")
     if "format" not in values and yolo.is_yolo(values):
@@ -523,6 +526,7 @@ def _check_tiles(items: Sequence[Item]) -> None:
 
 
 _OWN_KEYS = {
+    "crowds": ("coco",),
     "bands": ("geotiff",),
     "tile": ("geotiff",),
     "overlap": ("geotiff",),
@@ -595,6 +599,8 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
             said.append(f"group {group} lies in {' and '.join(splits)}: scores there flatter")
     if astray := _leading_out(dataset):
         said.append(f"{len(astray)} files lie outside {dataset.root}, behind links: {few(astray)}")
+    if config.format == "coco":
+        said += coco.advice(dataset.root, config)
     unknown = [name for name in config.exclude if name not in ids]
     if unknown:
         said.append(f"exclude names {few(unknown)}, which the data do not hold")

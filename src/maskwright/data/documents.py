@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,12 @@ LARGEST = 1 << 29
 LARGEST_YAML = 1 << 20
 """Bytes of one YAML file: PyYAML needs seconds for a megabyte."""
 
+LARGEST_TEXT = 1 << 26
+"""Bytes of one text file: a list of a million ids is smaller."""
+
+MOST_CONTAINERS = 10_000_000
+"""Objects and lists in one JSON file: Python takes 60 to 200 bytes for each. COCO 2017 has three million."""
+
 DEEPEST = 20
 """Levels of nested YAML: PyYAML's time grows with their square."""
 
@@ -28,16 +35,21 @@ def read_json(path: Path, compact: Callable[[dict[str, object]], object] | None 
 
     `compact` takes each object as soon as it is read, so that something smaller can stand in its place.
     """
+    content = _bytes(path, LARGEST)
+    if content.count(b"[") + content.count(b"{") > MOST_CONTAINERS:
+        raise DataError(
+            f"{path} holds over {MOST_CONTAINERS:,} lists and objects", "cut it into one file per split"
+        )
     try:
-        return json.loads(_bytes(path, LARGEST), object_hook=compact)
+        return json.loads(content, object_hook=compact)
     except (ValueError, RecursionError) as error:
         said = " ".join(str(error).split())[:100]
         raise DataError(f"{path} is no JSON that can be read: {said}", "export it again") from error
 
 
-def read_yaml(path: Path) -> object:
+def read_yaml(path: Path, limit: int = LARGEST_YAML) -> object:
     """Raises DataError as `read_json` does; aliases, with which YAML can be blown up, are refused."""
-    text = _bytes(path, LARGEST_YAML)
+    text = _bytes(path, limit)
     try:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
@@ -50,8 +62,26 @@ def read_yaml(path: Path) -> object:
         raise DataError(f"{path} is no YAML that can be read: {said}", "mend it") from error
 
 
+def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
+    """Raises DataError: missing, too large, no UTF-8."""
+    try:
+        return _bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8", "save it as such") from error
+
+
+def check_plain(path: Path) -> None:
+    """Raises DataError for pipes, devices and the like, also behind links: reading one may never end.
+
+    Raises OSError where there is nothing.
+    """
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        raise DataError(f"{path} is no plain file", "leave it out")
+
+
 def _bytes(path: Path, limit: int) -> bytes:
     try:
+        check_plain(path)
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
@@ -59,7 +89,8 @@ def _bytes(path: Path, limit: int) -> bytes:
             f"{path} cannot be read: {error.strerror or error}", "check that it is there and readable"
         ) from error
     if len(content) > limit:
-        raise DataError(f"{path} is larger than {limit >> 20} MiB", "cut it into one file per split")
+        size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+        raise DataError(f"{path} is larger than {size}", "cut it into one file per split")
     return content
 
 

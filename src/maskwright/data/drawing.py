@@ -20,6 +20,8 @@ MOST_POINTS = 1_000_000
 """Of one shape. The outline of a whole 200-megapixel picture in steps of one pixel has a twentieth of that."""
 MOST_CROSSINGS = 200_000_000
 """Of one shape's edges with rows: seconds of work."""
+MOST_DRAWN = 2_000_000_000
+"""Pixels of all shapes of one picture, covered ones too: 20 times a picture of 100 megapixels."""
 FARTHEST = 10_000_000.0
 """Pixels from the corner; what lies farther out was not drawn by a person."""
 
@@ -43,6 +45,14 @@ class Patch:
     @property
     def area(self) -> int:
         return int(np.count_nonzero(self.inside))
+
+
+def check_drawn(pixels: int, where: object) -> None:
+    """Raises DataError: a few bytes can ask for a shape as large as the picture, again and again."""
+    if pixels > MOST_DRAWN:
+        raise DataError(
+            f"{where} has shapes of over {MOST_DRAWN:,} pixels", "leave out those that are covered"
+        )
 
 
 def points_of(numbers: object, where: str) -> Points:
@@ -84,7 +94,27 @@ def polygon(points_P2: Points, size: tuple[int, int], where: str) -> Patch:
     rows_P = last_P - first_P
     if rows_P.sum() > MOST_CROSSINGS:
         raise DataError(f"{where} goes up and down too often to be drawn", "simplify it")
-    toggled = np.zeros(height * (width + 1), np.int64)
+    inside = np.empty((height, width), bool)
+    step = max(_AT_ONCE // (width + 1), 1)
+    for upper in range(0, height, step):
+        lower = min(upper + step, height)
+        edges = first_P.clip(upper, lower), last_P.clip(upper, lower)
+        inside[upper:lower] = _crossed(start_P2, end_P2, *edges, upper, (lower - upper, width))
+    return Patch(int(top), int(left), inside)
+
+
+def _crossed(
+    start_P2: Points,
+    end_P2: Points,
+    first_P: NDArray[np.int64],
+    last_P: NDArray[np.int64],
+    upper: int,
+    size: tuple[int, int],
+) -> Bool[np.ndarray, "h w"]:
+    """Of the rows from `upper` on: the pixels left of whose middle an odd number of edges passes."""
+    height, width = size
+    rows_P = last_P - first_P
+    toggled = np.zeros(height * (width + 1), np.uint8)
     ends = np.cumsum(rows_P)
     bounds = np.searchsorted(ends, np.arange(0, ends[-1] + _AT_ONCE, _AT_ONCE)) if ends[-1] else [0]
     for begin, stop in zip(bounds, [*bounds[1:], len(rows_P)], strict=True):
@@ -96,9 +126,8 @@ def polygon(points_P2: Points, size: tuple[int, int], where: str) -> Patch:
         (x1, y1), (x2, y2) = start_P2[edges].T, end_P2[edges].T
         x = x1 + (row + 0.5 - y1) * (x2 - x1) / (y2 - y1)
         column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        toggled += np.bincount(row * (width + 1) + column, minlength=len(toggled))
-    parity = np.cumsum(toggled.reshape(height, width + 1), axis=1)[:, :width] % 2
-    return Patch(int(top), int(left), parity.astype(bool))
+        np.bitwise_xor.at(toggled, (row - upper) * (width + 1) + column, np.uint8(1))
+    return np.bitwise_xor.accumulate(toggled.reshape(height, width + 1), axis=1)[:, :width].astype(bool)
 
 
 def rectangle(corners: Points, size: tuple[int, int], where: str) -> Patch:
@@ -116,10 +145,13 @@ def ellipse(
     reach = max(radii)
     low = np.clip(np.floor(np.subtract(centre, reach)), 0, size[::-1]).astype(int)
     high = np.clip(np.ceil(np.add(centre, reach)), low, size[::-1]).astype(int)
-    rows, columns = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
-    right, down = columns - centre[0], rows - centre[1]
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    along, across = right * cosine + down * sine, down * cosine - right * sine
-    with np.errstate(divide="ignore", invalid="ignore"):  # a half axis of 0 has no inside
-        inside = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    right = np.arange(low[0], high[0]) + 0.5 - centre[0]
+    inside = np.empty(high[::-1] - low[::-1], bool)
+    step = max(_AT_ONCE // max(len(right), 1), 1)
+    for upper in range(0, len(inside), step):
+        down = np.arange(upper, min(upper + step, len(inside)))[:, None] + (low[1] + 0.5 - centre[1])
+        along, across = right * cosine + down * sine, down * cosine - right * sine
+        with np.errstate(divide="ignore", invalid="ignore"):  # a half axis of 0 has no inside
+            inside[upper : upper + step] = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
     return Patch(int(low[1]), int(low[0]), inside)

@@ -17,8 +17,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from maskwright.data.documents import check_plain
 from maskwright.data.part import Part
-from maskwright.errors import DataError
+from maskwright.errors import DataError, RunError
 from maskwright.files import cache_folder
 from maskwright.progress import SILENT, Progress
 
@@ -30,6 +31,9 @@ RACY_SECONDS = 2.0
 
 _QUESTION = 500
 """Paths in one query; SQLite allows 999 parameters everywhere."""
+
+_TOGETHER = 16
+"""Files that a thread is given at once where there are many: to hand over one takes as long as to read a small one."""
 
 Place = TypeVar("Place", bound=Path | Part)
 
@@ -54,6 +58,9 @@ def recall(
 
     def attempt(path: Place) -> object:
         try:
+            for file in (path,) if isinstance(path, Path) else path.files:
+                if file.exists():
+                    check_plain(file)
             return find_out(path)
         except DataError as error:
             return error
@@ -63,9 +70,13 @@ def recall(
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
             with progress.task(what, len(missing)) as advance:
-                for path, fact in zip(missing, pool.map(attempt, missing), strict=True):
-                    fresh[path] = fact
-                    advance(1)
+                step = _TOGETHER if len(missing) > 100 * _TOGETHER else 1
+                parts = [missing[start : start + step] for start in range(0, len(missing), step)]
+                for part, facts in zip(
+                    parts, pool.map(lambda part: [attempt(path) for path in part], parts), strict=True
+                ):
+                    fresh.update(zip(part, facts, strict=True))
+                    advance(len(part))
         finally:  # whoever interrupts does not wait for the rest, and keeps what was found out
             pool.shutdown(cancel_futures=True)
             _write(kind, fresh, stamps)
@@ -147,10 +158,11 @@ def _read(kind: str, paths: Sequence[Place], stamps: dict[Place, Stamp | None]) 
                 for text, size, mtime_ns, fact in rows:
                     if stamps[by_text[text]] == (size, mtime_ns):
                         known[by_text[text]] = json.loads(fact)
-    except sqlite3.OperationalError:
+    except (sqlite3.OperationalError, RunError):
         return {}  # locked or read-only: a cache may be of no help, never a hindrance
     except sqlite3.DatabaseError:
-        (cache_folder() / "fingerprints.sqlite").unlink(missing_ok=True)
+        with suppress(OSError):
+            (cache_folder() / "fingerprints.sqlite").unlink(missing_ok=True)
         return {}
     return known
 
@@ -162,5 +174,5 @@ def _write(kind: str, facts: dict[Place, object], stamps: dict[Place, Stamp | No
         stamp = stamps[path]
         if stamp is not None and stamp[1] < settled and not isinstance(fact, DataError):
             rows.append((kind, _text(path), *stamp, json.dumps(fact)))
-    with suppress(sqlite3.Error), closing(_connect()) as connection, connection:
+    with suppress(sqlite3.Error, RunError), closing(_connect()) as connection, connection:
         connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maskwright.data.arrays import LARGEST, is_array, mapped, mask_of, picture_of, whole
 from maskwright.data.classes import IGNORE, ClassMap, Raw
+from maskwright.data.documents import check_plain
 from maskwright.errors import DataError
 from maskwright.files import write_atomic
 
@@ -27,6 +29,28 @@ if Image.MAX_IMAGE_PIXELS is not None:
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
 """What a picture or a mask may end with when a folder is searched."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+"""What a file may be. Pillow knows more: for EPS it starts Ghostscript, for FITS it unpacks without a limit."""
+
+_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ZeroDivisionError,
+    MemoryError,
+    struct.error,
+)
+"""What a decoder raises for bytes that make no sense."""
+
+_LARGE = 1 << 25
+"""Pixels from which on pictures are decoded one after the other: one of LARGEST takes 2 GB meanwhile."""
+_one_at_a_time = threading.Lock()
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -42,7 +66,8 @@ _IGNORE_COLOUR = (224, 224, 192)
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The file as Pillow sees it; whatever its decoder dislikes becomes one DataError."""
     try:
-        with Image.open(path) as image:
+        check_plain(path)
+        with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > LARGEST:
                 raise DataError(
                     f"{path} claims {image.height} x {image.width} pixels, the limit is {LARGEST:,}",
@@ -55,7 +80,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} is no image that can be read", "replace it or leave it out") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} claims far more than {LARGEST:,} pixels", _smaller(path)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+    except _FAULTS as error:
         raise DataError(
             f"{path} cannot be decoded: {_one_line(error)}", "replace it or leave it out"
         ) from error
@@ -77,6 +102,16 @@ def _upright(image: Image.Image) -> None:
     """Decode, and turn as the EXIF orientation says."""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[Image.Image]:
+    """As `_opened`; of large pictures one at a time."""
+    with _opened(path) as image:
+        large = image.width * image.height > _LARGE
+        with _one_at_a_time if large else nullcontext():
+            _upright(image)
+            yield image
 
 
 def as_picture(array: NDArray[np.generic]) -> Picture:
@@ -125,8 +160,7 @@ def read_image(path: Path, channels: int) -> Picture:
     """
     if is_array(path):
         return to_channels(as_picture(np.array(picture_of(path))), channels)
-    with _opened(path) as image:
-        _upright(image)
+    with _decoding(path) as image:
         if image.mode == "F":
             raise DataError(f"{path} holds floating-point numbers", "save it with 8 or 16 bits")
         if image.mode in _SIXTEEN:
@@ -155,8 +189,7 @@ def read_mask(path: Path, *, colours: bool = False) -> Raw:
     """
     if is_array(path):
         return mask_of(path)
-    with _opened(path) as image:
-        _upright(image)
+    with _decoding(path) as image:
         if image.mode == "1":
             return np.array(image).astype(np.uint8)
         if image.mode == "P" and colours:
@@ -182,8 +215,7 @@ def read_dense(path: Path) -> Field:
     if is_array(path):
         numbers = np.array(mapped(path, _TARGET, (2,)))
     else:
-        with _opened(path) as image:
-            _upright(image)
+        with _decoding(path) as image:
             if image.mode not in ("L", "F", *_SIXTEEN):
                 kind = (
                     "a palette"

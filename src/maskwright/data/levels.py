@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from maskwright.errors import DataError
 
+_AT_ONCE = 1 << 22
+
 
 def grey_levels(
     array: NDArray[np.generic], window: tuple[float, float] | None, where: str
@@ -28,8 +30,13 @@ def grey_levels(
     low, high = window
     if not low < high:
         raise DataError(f"window: [{low}, {high}] is empty", "the lower number comes first")
-    shares = np.nan_to_num((array.astype(np.float64) - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    return np.round(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+    flat = array.reshape(-1)
+    levels = np.empty(flat.shape, np.uint8)
+    for begin in range(0, len(flat), _AT_ONCE):
+        numbers = flat[begin : begin + _AT_ONCE].astype(np.float64)
+        shares = np.nan_to_num((numbers - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
+        levels[begin : begin + _AT_ONCE] = np.round(255 * np.clip(shares, 0, 1))
+    return levels.reshape(array.shape)
 
 
 def whole_numbers(array: NDArray[np.generic], where: str, unknown: int) -> NDArray[np.generic]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMS: Mapping[str, Callable[[Part], Raw]] = {
     "coco": coco.raw,
+    "coco without crowds": coco.raw_without_crowds,
     "labelme": labelme.raw,
     "label-studio": label_studio.raw,
     "yolo": yolo.raw,

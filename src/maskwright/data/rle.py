@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int64
+from numpy.typing import NDArray
 
 from maskwright.errors import DataError
 
@@ -50,10 +51,15 @@ def area(runs: Runs) -> int:
     return int(runs[1::2].sum())
 
 
-def mask_of(runs: Runs, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """What the runs cover."""
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(size[1], size[0]).T
+def paint(runs: Runs, columns: NDArray[np.uint8], value: int) -> int:
+    """Paint what the runs cover into the columns of a picture, one behind the other; returns the pixels looked at."""
+    ends = np.cumsum(runs)
+    last = len(runs) - len(runs) % 2  # a run of background may be the last
+    if last < 2:
+        return 0
+    first, stop = int(ends[0]), int(ends[last - 1])
+    columns[first:stop][np.repeat(np.arange(1, last) % 2 == 1, runs[1:last])] = value
+    return stop - first
 
 
 def compressed(mask_HW: Bool[np.ndarray, "H W"]) -> str:

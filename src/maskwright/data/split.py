@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from maskwright.config import suggest
+from maskwright.data.documents import read_text
 from maskwright.data.sources.common import DataConfig, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 
@@ -53,10 +54,10 @@ def groups_of(ids: Sequence[str], rule: str, root: Path) -> list[str]:
 
 def _groups_of_file(ids: Sequence[str], path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except DataError as error:
         raise DataError(
-            f"groups: {path} cannot be read", "write {id:before _}, or a CSV file id,group"
+            f"groups: {path} cannot be read: {error.problem}", "write {id:before _}, or a CSV file id,group"
         ) from error
     group_of: dict[str, str] = {}
     for line in filter(None, (line.strip() for line in lines)):

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from maskwright.data.classes import ClassMap, Raw, codes_of
+from maskwright.data.classes import ClassMap, Raw, counted
 from maskwright.data.colour_table import classes_of, read_table
 from maskwright.data.fingerprint import recall
 from maskwright.data.places import array_of, headers, read_raw, read_row, size_error, where
@@ -81,15 +81,9 @@ def _histograms(file: Path, member: str, plane: int | None) -> list[object]:
 
 def _histogram(raw: Raw, coloured: bool) -> list[object]:
     """The fields of MaskFacts."""
-    codes, colours = codes_of(raw, coloured)
-    if codes.dtype == np.uint8:
-        counts = np.bincount(codes.ravel(), minlength=256)
-        values = counts.nonzero()[0]
-        counts = counts[values]
-    else:
-        values, counts = np.unique(codes.astype(np.int64), return_counts=True)
+    values, counts, colours = counted(raw, coloured)
     commonest = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CODES])
-    height, width = codes.shape
+    height, width = raw.shape[:2]
     return [height, width, colours, values[commonest].tolist(), counts[commonest].tolist()]
 
 
@@ -111,6 +105,9 @@ def with_classes(config: DataConfig, facts: Sequence[MaskFacts | None], pairs: S
         raise ConfigError("dataset.yaml gives values without classes", "write classes: [background, ...]")
     known = [fact for fact in facts if fact is not None]
     if not known and config.classes is None:
+        first = next((pair.mask for pair in pairs if pair.mask is not None), None)
+        if first is not None:
+            read_raw(first, False)  # raises, and says what is wrong with it
         raise DataError(
             "no mask can be read, so the classes are not known", "write classes: [background, ...]"
         )

@@ -11,7 +11,8 @@ segment) what no segment covers is "ignore", and there is no background.
     images: "{stem}2017"     # folder; {split}, {folder} and {stem} of the .json; found by itself where it is usual
     values: {cat: pet, dog: pet, "*": background}        # labels by name
 
-`masks` names the one .json of data without splits.
+`masks` names the one .json of data without splits. CVAT, datumaro and supervision write `iscrowd: 1` to every object in
+run lengths: `crowds: objects` reads them as objects.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import numpy as np
 
 from maskwright.data import rle
 from maskwright.data.classes import IGNORE, Raw
-from maskwright.data.documents import Kept, listed, mapping, read_json
-from maskwright.data.drawing import Points, points_of
+from maskwright.data.documents import Kept, check_plain, listed, mapping, read_json
+from maskwright.data.drawing import Points, check_drawn, points_of
 from maskwright.data.image_io import read_mask
 from maskwright.data.part import Part, needs
 from maskwright.data.sources.common import SPLIT_FOLDERS, DataConfig, Pair, check_id
@@ -82,9 +83,10 @@ def recognise(root: Path) -> bool:
 def is_coco(file: Path) -> bool:
     """Whether the beginning of a .json looks like COCO."""
     try:
+        check_plain(file)
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
-    except OSError:
+    except (OSError, DataError):
         return False
     return head.lstrip()[:1] == b"{" and _KEYS.search(head) is not None
 
@@ -116,19 +118,36 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     """One pair per entry of `images`. Raises DataError: entries twice, pictures missing, categories unknown."""
     files = _files(root, config)
     told = tuple(_labels([_index(file) for file in files.values()]))
+    form = "coco without crowds" if config.crowds == "objects" else "coco"
     parts: list[tuple[str, Pair]] = []
     for split, file in files.items():
         folder, pairs = _named(str(config.images), root, file, split), []
         for key, entry in _index(file).entries.items():
             image = below(root, folder, entry.name, str(file))
             segments = _segments_file(root, file, entry) if _index(file).panoptic else None
-            mask = Part(file, "coco", key, told, segments)
+            mask = Part(file, form, key, told, segments)
             pairs.append(Pair(stem(entry.name), split, image, mask))
         parts += [(split, pair) for pair in present(pairs, config, str(file))]
     return tuple(unique(parts, config))
 
 
-def raw(part: Part) -> Raw:
+def advice(root: Path, config: DataConfig) -> list[str]:
+    """A line where most objects are crowds: few are in COCO, all run lengths are by some tools."""
+    indices = [_index(file) for file in _files(root, config).values()]
+    drawn = [one for index in indices for entry in index.entries.values() for one in entry.annotations]
+    crowds = sum(bool(one.get("iscrowd")) for one in drawn)
+    if config.crowds is not None or crowds <= len(drawn) // 2:
+        return []
+    said = f"{crowds} of {len(drawn)} objects are crowds (iscrowd: 1) and ignored; CVAT, datumaro and supervision call"
+    return [f"{said} every object in run lengths so: say crowds: objects in dataset.yaml, or crowds: ignore"]
+
+
+def raw_without_crowds(part: Part) -> Raw:
+    """As `raw`, with crowds as objects like others."""
+    return raw(part, crowds=False)
+
+
+def raw(part: Part, *, crowds: bool = True) -> Raw:
     """HW uint8 by `labels.numbers_of` of the categories."""
     index = _index(part.file)
     entry = index.entries.get(part.key)
@@ -137,20 +156,22 @@ def raw(part: Part) -> Raw:
     numbers = numbers_of(part.told)
     value_of = {category: number_of(numbers, name, part) for category, name in index.labels.items()}
     if index.panoptic:
-        return _panoptic(part, entry, value_of)
+        return _panoptic(part, entry, value_of, crowds)
     size = _size(part, entry)
-    canvas = np.zeros(size, np.uint8)
+    columns, drawn = np.zeros(size[0] * size[1], np.uint8), 0
     objects: list[tuple[int, rle.Runs, int]] = []
     for place, annotation in enumerate(entry.annotations):
         where = f"annotation {annotation.get('id', place)} of {part}"
         runs = _runs(annotation.get("segmentation"), size, where)
-        if annotation.get("iscrowd"):
-            canvas[rle.mask_of(runs, size)] = IGNORE
+        if crowds and annotation.get("iscrowd"):
+            drawn += rle.paint(runs, columns, IGNORE)
+            check_drawn(drawn, part)
         else:
             objects.append((rle.area(runs), runs, _value(annotation, value_of, where)))
     for _, runs, value in sorted(objects, key=lambda one: -one[0]):  # stable: of equal ones the later on top
-        canvas[rle.mask_of(runs, size)] = value
-    return canvas
+        drawn += rle.paint(runs, columns, value)
+        check_drawn(drawn, part)
+    return np.ascontiguousarray(columns.reshape(size[::-1]).T)
 
 
 def outlines(part: Part) -> list[Points]:
@@ -165,7 +186,7 @@ def outlines(part: Part) -> list[Points]:
     ]
 
 
-def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:
+def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int], crowds: bool) -> Raw:
     assert part.beside is not None
     colours = read_mask(part.beside, colours=True).astype(np.int64)
     if colours.ndim == 2:
@@ -180,8 +201,9 @@ def _panoptic(part: Part, entry: Entry, value_of: Mapping[int, int]) -> Raw:
             identity = segment.get("id")
             if not isinstance(identity, int):
                 raise DataError(f"a segment of {part} has the id {identity!r}", "export it again")
+            ignored = crowds and segment.get("iscrowd")
             where = f"segment {identity} of {part}"
-            meant[identity] = IGNORE if segment.get("iscrowd") else _value(segment, value_of, where)
+            meant[identity] = IGNORE if ignored else _value(segment, value_of, where)
     missing = [int(value) for value in known if int(value) not in meant]
     if missing:
         raise DataError(

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -92,6 +92,8 @@ class DataConfig(_Keys):
     """geotiff: largest side of the parts of a raster that are scored as one picture and that no tile leaves."""
     window: tuple[float, float] | None = None
     """Numbers that are black and white (geotiff, tiff-stack, nifti, dicom); what lies outside is cut off."""
+    crowds: Literal["ignore", "objects"] | None = None
+    """coco: what `iscrowd: 1` means; not known, as COCO says, or objects like others."""
     splits: Mapping[str, str | tuple[str, ...]] | None = None
     """Split -> file with a list of ids, ids, or (where images has {split}) a folder; npz: an .npz file."""
     validation: ValidationConfig | None = None
@@ -208,9 +210,26 @@ def parse_config(values: Mapping[str, object], source: str) -> DataConfig:
         ) from error
     for name in config.splits or {}:
         split_name(name, source)
+    _check_below(config, source)
     for name, template in (config.targets or {}).items():
         _check_target(name, template, source)
     return config
+
+
+def _check_below(config: DataConfig, source: str) -> None:
+    """Raises ConfigError for names that lead out of the root: a stranger's dataset.yaml might show one's own files."""
+    named: dict[str, object] = {"images": config.images, "masks": config.masks}
+    named |= {"values_file": config.values_file, "groups": None if "{" in config.groups else config.groups}
+    named |= {f"splits: {name}": told for name, told in (config.splits or {}).items()}
+    for key, name in named.items():
+        path = PurePosixPath(str(name or "").replace("\\", "/"))
+        if isinstance(name, str) and (
+            path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name) or "\0" in name
+        ):
+            raise ConfigError(
+                f"{key}: {name!r} in {source} does not stay below the root",
+                "let path name a folder above all files, and the others below it",
+            )
 
 
 def _check_target(name: str, template: str, source: str) -> None:

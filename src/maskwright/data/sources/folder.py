@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from maskwright.data.arrays import ENDING as ARRAY
 from maskwright.data.colour_table import NAMES as TABLES
 from maskwright.data.colour_table import classes_of, read_table
+from maskwright.data.documents import read_text
 from maskwright.data.fingerprint import printable
 from maskwright.data.image_io import ENDINGS, is_coloured
 from maskwright.data.sources.common import (
@@ -298,10 +299,10 @@ def by_lists(
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except DataError as error:
         raise DataError(
-            f"the list {path} cannot be read", "check splits in dataset.yaml, and save lists as UTF-8"
+            f"the list {path} cannot be read: {error.problem}", "check splits in dataset.yaml"
         ) from error
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]

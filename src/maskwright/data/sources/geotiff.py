@@ -58,6 +58,9 @@ ROWS = 512
 MOST_TILES = 250_000
 """Of one raster: 512 gigapixels in tiles of 1024 have as many."""
 
+MOST_BLOCK = 1 << 29
+"""Bytes of one tile or strip of a raster."""
+
 _GEOGRAPHY = (33550, 34264, 34735, 42113)
 """Tags of a TIFF: pixel scale, transformation, projection, and GDAL's no-data."""
 
@@ -291,6 +294,7 @@ def _check(pair: Pair, image: Raster, labels: Raster) -> None:
 
 def _header(file: Path) -> list[object]:
     with _opened(file) as raster:
+        _check_blocks(raster, file)
         plain = raster.transform.is_identity
         transform = [] if plain else [float(number) for number in tuple(raster.transform)[:6]]
         return [
@@ -300,6 +304,17 @@ def _header(file: Path) -> list[object]:
             transform,
             raster.crs.to_string() if raster.crs else "",
         ]
+
+
+def _check_blocks(raster: Any, file: Path) -> None:
+    """Raises DataError for blocks that would have to be unpacked as a whole for any window."""
+    (height, width), together = raster.block_shapes[0], raster.interleaving
+    bands = raster.count if together is not None and together.name == "pixel" else 1
+    if height * width * bands * np.dtype(raster.dtypes[0]).itemsize > MOST_BLOCK:
+        raise DataError(
+            f"{file} is stored in blocks of {height} x {width} x {bands}",
+            "write it anew in tiles: gdal_translate -co TILED=YES",
+        )
 
 
 def _header_of(file: Path) -> Raster | None:

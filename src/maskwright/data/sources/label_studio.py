@@ -24,8 +24,8 @@ import numpy as np
 
 from maskwright.data import brush
 from maskwright.data.classes import Raw
-from maskwright.data.documents import Kept, listed, mapping, read_json
-from maskwright.data.drawing import Patch, Points, ellipse, points_of, polygon
+from maskwright.data.documents import Kept, check_plain, listed, mapping, read_json
+from maskwright.data.drawing import Patch, Points, check_drawn, ellipse, points_of, polygon
 from maskwright.data.image_io import image_size
 from maskwright.data.part import Part
 from maskwright.data.sources import folder
@@ -55,9 +55,10 @@ def recognise(root: Path) -> bool:
 def is_export(file: Path) -> bool:
     """Whether the beginning of a .json looks like a list of tasks."""
     try:
+        check_plain(file)
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
-    except OSError:
+    except (OSError, DataError):
         return False
     return head.lstrip()[:1] == b"[" and b'"annotations"' in head and b'"result"' in head
 
@@ -137,7 +138,7 @@ def raw(part: Part) -> Raw:
         if first is None
         else size_of(first.get("original_height"), first.get("original_width"), str(part))
     )
-    canvas = np.zeros(size, np.uint8)
+    canvas, drawn = np.zeros(size, np.uint8), 0
     for place, region in enumerate(regions):
         where = f"region {place} of {part}"
         if region.get("image_rotation"):
@@ -145,6 +146,8 @@ def raw(part: Part) -> Raw:
                 f"{where} was drawn on a turned picture", "turn the picture itself, and label it upright"
             )
         patch = _patch(region, size, where)
+        drawn += patch.inside.size
+        check_drawn(drawn, part)
         patch.paint(canvas, number_of(numbers, _label(region, task.regions, where), part))
     return canvas
 
@@ -167,10 +170,7 @@ def _patch(region: Mapping[str, object], size: tuple[int, int], where: str) -> P
     if kind == "polygon":
         return polygon(points_of(value.get("points"), where) * scale, size, where)
     if kind == "brush":
-        words = brush.unpacked(value.get("rle"), 4 * size[0] * size[1], where)
-        if len(words) != 4 * size[0] * size[1]:
-            raise DataError(f"{where} has a brush stroke for another picture", "export it again")
-        return Patch(0, 0, words.reshape(*size, 4)[..., 3] > 0)
+        return Patch(0, 0, brush.opaque(value.get("rle"), size[0] * size[1], where).reshape(size))
     turned = points_of([value.get("rotation") or 0.0, 0.0], where)[0, 0]
     if kind == "ellipse":
         centre, radii = points_of([value.get(k) for k in ("x", "y", "radiusX", "radiusY")], where) * scale

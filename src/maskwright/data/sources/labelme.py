@@ -22,7 +22,15 @@ from PIL import Image
 from maskwright.data.arrays import LARGEST
 from maskwright.data.classes import Raw
 from maskwright.data.documents import listed, mapping, read_json
-from maskwright.data.drawing import Patch, Points, ellipse, points_of, polygon, rectangle
+from maskwright.data.drawing import (
+    Patch,
+    Points,
+    check_drawn,
+    ellipse,
+    points_of,
+    polygon,
+    rectangle,
+)
 from maskwright.data.fingerprint import recall
 from maskwright.data.part import Part
 from maskwright.data.sources import folder
@@ -86,11 +94,13 @@ def raw(part: Part) -> Raw:
     """HW uint8 by `labels.numbers_of`."""
     whole = mapping(read_json(part.file), str(part.file))
     size, numbers = _size(part.file, whole), numbers_of(part.told)
-    canvas = np.zeros(size, np.uint8)
+    canvas, drawn = np.zeros(size, np.uint8), 0
     for place, entry in enumerate(listed(whole.get("shapes"), f"shapes of {part.file}")):
         where = f"shape {place} of {part.file}"
         shape = mapping(entry, where)
         patch = _patch(shape, size, where)
+        drawn += patch.inside.size
+        check_drawn(drawn, part)
         patch.paint(canvas, number_of(numbers, str(shape.get("label")), part))
     return canvas
 

@@ -8,12 +8,13 @@ greatest of the volume are. Labels must have the grid of their picture: the same
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ ENDINGS = (".nii.gz", ".nii")
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("images", "segmentations"))
 MOST = 1 << 31
 """Voxels of one volume."""
+LONGEST_HEADER = 1 << 24
+"""Bytes in front of the voxels."""
+_FAULTS = (OSError, ValueError, OverflowError, EOFError, KeyError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,17 @@ def _templates(root: Path) -> tuple[str, str] | None:
 
 def _header(file: Path) -> list[object]:
     opened = _opened(file)
-    shape = tuple(int(side) for side in opened.shape)
-    shape = shape[:3] if len(shape) == 4 and shape[3] == 1 else shape
+    shape = opened.shape[:3] if len(opened.shape) == 4 and opened.shape[3] == 1 else opened.shape
     if (
         len(shape) != 3
-        or not 0 < int(np.prod(shape, dtype=np.float64)) <= MOST
+        or min(shape) < 1
+        or int(np.prod(shape, dtype=np.float64)) > MOST
         or shape[0] * shape[1] > LARGEST
     ):
         raise DataError(
             f"{file} has the shape {shape}", f"a volume has three axes and at most {MOST:,} voxels"
         )
-    return [list(shape), np.asarray(opened.affine, np.float64).ravel().tolist()]
+    return [list(shape), opened.affine]
 
 
 def _volume(fact: object) -> Volume:
@@ -148,25 +152,56 @@ def _check(pair: Pair, image: Volume, labels: Volume) -> None:
         )
 
 
-def _opened(file: Path) -> Any:
+@dataclass(frozen=True)
+class _Stored:
+    """How the voxels lie in the file."""
+
+    shape: tuple[int, ...]
+    affine: list[float]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    intercept: float
+
+
+def _opened(file: Path) -> _Stored:
+    """The header's 348 bytes and no more: extensions behind it may claim any size."""
     try:
         import nibabel
     except ImportError as error:
         raise needs("nibabel", "NIfTI", "medical") from error
     try:
-        return nibabel.Nifti1Image.from_filename(str(file), mmap=False)
+        with _bytes(file) as opened:
+            header = nibabel.Nifti1Header(opened.read(348))  # type: ignore[no-untyped-call]
+        slope, intercept = header.get_slope_inter()  # type: ignore[no-untyped-call]
+        stored = _Stored(
+            tuple(int(side) for side in header.get_data_shape()),  # type: ignore[no-untyped-call]
+            np.asarray(header.get_best_affine(), np.float64).ravel().tolist(),  # type: ignore[no-untyped-call]
+            header.get_data_dtype(),  # type: ignore[no-untyped-call]
+            int(header["vox_offset"]) or 352,
+            1.0 if slope is None else float(slope),
+            0.0 if intercept is None else float(intercept),
+        )
     except (
         nibabel.filebasedimages.ImageFileError,
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        zlib.error,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.wrapstruct.WrapStructError,
+        *_FAULTS,
     ) as error:
         said = " ".join(str(error).split())[:120]
         raise DataError(
             f"{file} is no NIfTI that can be read: {said}", "replace it or leave it out"
         ) from error
+    if stored.dtype.kind not in "iuf" or not 352 <= stored.offset <= LONGEST_HEADER:
+        raise DataError(
+            f"{file} holds {stored.dtype} from byte {stored.offset} on",
+            "one number per voxel, behind the header",
+        )
+    return stored
+
+
+def _bytes(file: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(file, "rb") if file.name.endswith(".gz") else open(file, "rb"))
 
 
 def _unpacked(file: Path) -> NDArray[np.float32]:
@@ -179,13 +214,19 @@ def _unpacked(file: Path) -> NDArray[np.float32]:
 
 def _unpack(file: Path, target: Path) -> None:
     """Slice by slice: a packed volume is read once from its beginning to its end."""
-    (height, width, slices), opened = _volume(_header(file)).shape, _opened(file)
+    (height, width, slices), stored = _volume(_header(file)).shape, _opened(file)
     check_room(target.parent, 4 * height * width * slices, str(file))
     written = np.lib.format.open_memmap(target, "w+", np.float32, (slices, width, height))
+    size = stored.dtype.itemsize * height * width
     try:
-        for place in range(slices):
-            written[place] = np.asarray(opened.dataobj[:, :, place], np.float32).reshape(height, width).T
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+        with _bytes(file) as opened:
+            opened.read(stored.offset)
+            for place in range(slices):
+                numbers = np.frombuffer(opened.read(size), stored.dtype).reshape(width, height)
+                if (stored.slope, stored.intercept) != (1.0, 0.0):
+                    numbers = numbers * stored.slope + stored.intercept
+                written[place] = numbers
+    except _FAULTS as error:
         said = " ".join(str(error).split())[:120]
         raise DataError(f"{file} is cut short: {said}", "replace it or leave it out") from error
     written.flush()

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from maskwright.data.documents import check_plain
 from maskwright.data.fingerprint import content_hashes
 from maskwright.data.folders import check_room
 from maskwright.data.sources.common import DataConfig, Frame, Pair, split_name
@@ -34,6 +35,10 @@ _PREFIXES = {
     "validation_": "validation",
     "test_": "test",
 }
+MOST = 2_000_000
+"""Pictures in one array: of one pixel each they would take a thousand times their own room as items."""
+LONGEST_ID = 4096
+"""Bytes."""
 _FILES = ("train", "val", "validation", "test")
 
 
@@ -130,12 +135,14 @@ def _ids(file: Path, prefix: str, origin: str, count: int) -> list[str]:
     member = f"{prefix}ids"
     if member not in members(file):
         return [f"{origin}_{row:05d}" for row in range(count)]
-    ids = [str(name) for name in opened(file, member)]
+    ids = opened(file, member)
+    if ids.dtype.kind not in "USiu" or ids.dtype.itemsize > LONGEST_ID:
+        raise DataError(f"{file}: {member} is {ids.dtype}", "ids are short texts or whole numbers")
     if len(ids) != count:
         raise DataError(
             f"{file}: {member} has {len(ids)} entries for {count} images", "give one id per image"
         )
-    return ids
+    return [str(name) for name in ids]
 
 
 def _read_planes(file: Path, tested: bool) -> list[Pair]:
@@ -173,6 +180,10 @@ def _checked(file: Path, member: str, dimensions: tuple[int, ...], *, whole: boo
     if array.ndim not in dimensions:
         shapes = " or ".join("(N, H, W)" if number == 3 else "(N, H, W, C)" for number in dimensions)
         raise DataError(f"{file}: {member} is {array.shape}", f"the shape has to be {shapes}")
+    if not 0 < len(array) <= MOST or not array[0].size:
+        raise DataError(
+            f"{file}: {member} is {array.shape}", f"it needs 1 to {MOST:,} pictures, of one pixel or more"
+        )
     return array
 
 
@@ -185,6 +196,7 @@ def _members(file: Path, size: int, mtime_ns: int) -> tuple[str, ...]:
 def members(file: Path) -> tuple[str, ...]:
     """Names of the arrays. Raises DataError for a missing or broken file."""
     try:
+        check_plain(file)
         state = file.stat()
         return _members(file, state.st_size, state.st_mtime_ns)
     except FileNotFoundError as error:

@@ -6,6 +6,8 @@ which numbers are black and white; without it 8 bits are taken as they are and 1
 
 from __future__ import annotations
 
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.data.arrays import LARGEST
@@ -25,6 +28,9 @@ from maskwright.data.sources.common import DataConfig, FaultyError, Pair, filled
 from maskwright.data.sources.geotiff import first_tiff
 from maskwright.errors import DataError
 
+MOST_PAGES = 100_000
+"""Of one file: a page takes ten bytes, and half a millisecond."""
+
 
 def recognise(root: Path) -> bool:
     """Whether the first picture of a folder has more than one page."""
@@ -33,8 +39,9 @@ def recognise(root: Path) -> bool:
         return False
     try:
         with Image.open(file, formats=["TIFF"]) as image:
-            return getattr(image, "n_frames", 1) > 1
-    except (OSError, SyntaxError, ValueError):
+            image.seek(1)
+            return True
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError):
         return False
 
 
@@ -46,83 +53,125 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     """Pairs of pages. Raises DataError: stacks of other numbers of pages."""
     pairs = folder.read(root, config)
     files = [file for pair in pairs for file in (pair.image, pair.mask) if isinstance(file, Path)]
-    pages = dict(zip(files, recall("pages/1", files, _pages, what="Counting pages"), strict=True))
+    pages = dict(zip(files, recall("pages/2", files, _pages, what="Counting pages"), strict=True))
 
     def pages_of(pair: Pair) -> Iterator[Pair]:
         assert isinstance(pair.image, Path)
-        count = _counted(pages[pair.image])
-        if isinstance(pair.mask, Path) and _counted(pages[pair.mask]) != count:
+        shown = _numbered(pages[pair.image])
+        labels = _numbered(pages[pair.mask]) if isinstance(pair.mask, Path) else shown
+        if len(labels) != len(shown):
             raise FaultyError(
                 "size-mismatch",
-                f"the mask {pair.mask} has {pages[pair.mask]} pages and its image {count}",
+                f"the mask {pair.mask} has {len(labels)} pages and its image {len(shown)}",
                 "give each page its mask, or list the id under exclude in dataset.yaml",
                 {},
             )
-        for page in range(count):
+        for place, (page, label) in enumerate(zip(shown, labels, strict=True)):
             image = Part(pair.image, "page", str(page), window_told(config.window))
-            mask = Part(pair.mask, "page of labels", str(page)) if isinstance(pair.mask, Path) else None
-            yield replace(pair, id=f"{pair.id}@{page:04d}", image=image, mask=mask)
+            mask = Part(pair.mask, "page of labels", str(label)) if isinstance(pair.mask, Path) else None
+            yield replace(pair, id=f"{pair.id}@{place:04d}", image=image, mask=mask)
 
     return in_parts(pairs, config, pages_of)
 
 
 def header(part: Part) -> tuple[int, int, int]:
-    with _series(part.file) as pages:
+    with _opened(part.file) as pages:
         height, width, *channels = _checked(pages, part).shape
     return height, width, 3 if channels and channels[0] > 2 else 1
 
 
 def raw(part: Part) -> Raw:
     """HW or HWC uint8."""
-    with _series(part.file) as pages:
-        numbers = _checked(pages, part).asarray()
+    with _opened(part.file) as pages:
+        numbers = _numbers(_checked(pages, part), part)
     return grey_levels(numbers, told_window(part.told), str(part.file))
 
 
 def raw_labels(part: Part) -> Raw:
     """HW whole numbers, or HW3 colours."""
-    with _series(part.file) as pages:
-        return whole_numbers(np.asarray(_checked(pages, part).asarray()), str(part), IGNORE)
+    with _opened(part.file) as pages:
+        return whole_numbers(_numbers(_checked(pages, part), part), str(part), IGNORE)
+
+
+def _numbers(page: Any, part: Part) -> NDArray[np.generic]:
+    """HW or HWC. Raises DataError, or what `_opened` turns into one.
+
+    What is packed is left to GDAL: tifffile unpacks a strip to whatever it becomes, and LZW only with imagecodecs.
+    """
+    if page.compression == 1:
+        return np.asarray(page.asarray())
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    except ImportError as error:
+        raise needs("rasterio", "a stack of packed pages") from error
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    try:
+        with rasterio.open(f"GTIFF_DIR:off:{page.offset}:{part.file}", driver="GTiff") as raster:
+            bands = raster.read()
+    except RasterioError as error:
+        raise ValueError(str(error)) from error
+    return np.asarray(bands[0] if len(page.shape) == 2 else np.moveaxis(bands, 0, 2))
 
 
 def _checked(pages: Any, part: Part) -> Any:
     """The page, if it is one of a picture. Raises DataError."""
-    if int(part.key) >= len(pages):
-        raise DataError(f"{part.file} has {len(pages)} pages", "open the data set again")
-    page = pages[int(part.key)]
+    try:
+        page = pages[int(part.key)]
+    except IndexError as error:
+        raise DataError(f"{part.file} has no page {part.key} any more", "open the data set again") from error
     shape = page.shape
+    block = (
+        (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), 1)
+    )
     if (
         len(shape) not in (2, 3)
         or (len(shape) == 3 and shape[2] > 4)
         or not 0 < shape[0] * shape[1] <= LARGEST
+        or page.dtype is None
+        or page.nbytes > 4 * LARGEST
+        or block[0] * block[1] > max(4 * shape[0] * shape[1], 1 << 22)
     ):
         raise DataError(
-            f"page {part.key} of {part.file} has the shape {shape}", "H x W or H x W x C with 1 to 4 channels"
+            f"page {part.key} of {part.file} has the shape {shape}, type {page.dtype} and blocks of {block}",
+            f"H x W or H x W x C with 1 to 4 channels, at most {4 * LARGEST:,} bytes",
         )
     return page
 
 
-def _pages(file: Path) -> int:
-    with _series(file) as pages:
-        return len(pages)
+def _pages(file: Path) -> list[int]:
+    """Numbers of the pages that are like the first: thumbnails and pyramids are smaller."""
+    with _opened(file) as pages:
+        first, alike, seen = pages[0], list[int](), set[int]()
+        for number in range(MOST_PAGES + 1):
+            try:
+                page = pages[number]
+            except IndexError:
+                return alike
+            if page.offset in seen:  # the pages lead in a circle
+                return alike
+            seen.add(page.offset)
+            if not page.is_reduced and (page.shape, page.dtype) == (first.shape, first.dtype):
+                alike.append(number)
+    raise DataError(f"{file} has over {MOST_PAGES:,} pages", "cut it into several files")
 
 
-def _counted(fact: object) -> int:
+def _numbered(fact: object) -> list[int]:
     if isinstance(fact, DataError):
         raise fact
-    return cast(int, fact)
+    return cast(list[int], fact)
 
 
 @contextmanager
-def _series(file: Path) -> Iterator[Any]:
-    """The pages of the first series: thumbnails and pyramids are others."""
+def _opened(file: Path) -> Iterator[Any]:
+    """The pages as they follow each other. What descriptions say is not asked: OME's may name other files."""
     try:
         import tifffile
     except ImportError as error:
         raise needs("tifffile", "a stack of pages") from error
     try:
         with tifffile.TiffFile(file) as opened:
-            yield opened.series[0].pages
+            yield opened.pages
     except (
         tifffile.TiffFileError,
         OSError,
@@ -130,6 +179,10 @@ def _series(file: Path) -> Iterator[Any]:
         IndexError,
         TypeError,
         KeyError,
+        AttributeError,
+        ZeroDivisionError,
+        OverflowError,
+        struct.error,
         MemoryError,
     ) as error:
         said = " ".join(str(error).split())[:120] or type(error).__name__

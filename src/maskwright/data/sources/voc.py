@@ -12,6 +12,7 @@ from pathlib import Path
 
 from maskwright.data.classes import Colour, colour_text
 from maskwright.data.colour_table import plain_name
+from maskwright.data.documents import read_text
 from maskwright.data.image_io import is_coloured
 from maskwright.data.sources import folder
 from maskwright.data.sources.common import DataConfig, filled
@@ -97,12 +98,12 @@ def split_lists(place: Path) -> dict[str, str]:
 
 def _labelled(place: Path, listed: Path) -> bool:
     """Whether the first id of a list has a mask: those of the challenge's test pictures are secret."""
-    first = listed.read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0].rstrip()
+    first = read_text(listed).strip().partition("\n")[0].rstrip()
     names = {first, *first.split(maxsplit=1)[:1]}  # an id may have spaces, or 1 and -1 behind it
     return any((place / masks / f"{name}.png").is_file() for name in names for masks in MASKS)
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    lines = (line.strip() for line in read_text(path).splitlines())
     names = [plain_name(line) for line in lines if line]
     return tuple(name for name in names if name != "ignore")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from maskwright.data.classes import Raw
-from maskwright.data.documents import read_yaml
-from maskwright.data.drawing import Points, points_of, polygon
+from maskwright.data.documents import read_text, read_yaml
+from maskwright.data.drawing import Points, check_drawn, points_of, polygon
 from maskwright.data.image_io import image_size
 from maskwright.data.part import Part
 from maskwright.data.sources.common import DataConfig, Pair, check_id
@@ -25,7 +25,8 @@ from maskwright.data.sources.labels import numbers_of, with_labels
 from maskwright.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "valid", "test")
-LARGEST_TEXT = 1 << 26
+SAMPLE = 8
+"""Files looked at to recognise the layout."""
 
 
 def recognise(root: Path) -> bool:
@@ -34,7 +35,7 @@ def recognise(root: Path) -> bool:
 
 def described(root: Path) -> Path | None:
     """The .yaml at the root that has `names` and a folder of pictures."""
-    return next((file for file in sorted(root.glob("*.y*ml")) if is_yolo(_read(file))), None)
+    return next((file for file in sorted(root.glob("*.y*ml"))[:SAMPLE] if is_yolo(_read(file))), None)
 
 
 def is_yolo(keys: object) -> bool:
@@ -46,7 +47,7 @@ def complete(root: Path, config: DataConfig) -> DataConfig:
     no_targets(config, "yolo")
     file = root / check_id(config.masks, "masks") if config.masks is not None else described(root)
     keys = _read(file) if file is not None else None
-    if file is None or not isinstance(keys, Mapping) or not is_yolo(keys):
+    if file is None or not isinstance(keys, Mapping) or not (is_yolo(keys) or config.splits):
         raise DataError(f"{root} has no data.yaml with names and train", "let masks in dataset.yaml name it")
     if config.splits is None:
         config = config.model_copy(
@@ -87,11 +88,11 @@ def raw(part: Part) -> Raw:
     canvas, numbers = np.zeros((height, width), np.uint8), list(numbers_of(part.told).values())
     if part.file.suffix != ".txt":  # the data.yaml stands where a picture has no labels
         return canvas
-    objects = []
+    objects, drawn = [], 0
     for row, line in enumerate(_lines(part.file), 1):
         where = f"line {row} of {part.file}"
         kind, *fractions = line.split()
-        if not kind.isdecimal() or int(kind) >= len(numbers):
+        if not (kind.isascii() and kind.isdecimal()) or len(kind) > 9 or int(kind) >= len(numbers):
             raise DataError(
                 f"{where} names the class {kind[:20]!r}", f"data.yaml has {len(numbers)} names, from 0"
             )
@@ -99,11 +100,15 @@ def raw(part: Part) -> Raw:
             raise DataError(f"{where} is a box, not a polygon", "masks need x y of three points or more")
         outline = points_of(_numbers(fractions, where), where) * (width, height)
         patch = polygon(outline, (height, width), where)
-        objects.append((patch, numbers[int(kind)]))
-    for patch, value in sorted(
-        objects, key=lambda one: -one[0].area
+        drawn += 2 * patch.inside.size
+        check_drawn(drawn, part)
+        objects.append(
+            (patch.area, outline, where, numbers[int(kind)])
+        )  # many patches would not fit into memory
+    for _, outline, where, value in sorted(
+        objects, key=lambda one: -one[0]
     ):  # stable: of equal ones the later on top
-        patch.paint(canvas, value)
+        polygon(outline, (height, width), where).paint(canvas, value)
     return canvas
 
 
@@ -125,15 +130,7 @@ def _numbers(words: list[str], where: str) -> list[float]:
 
 
 def _lines(file: Path) -> list[str]:
-    try:
-        if file.stat().st_size > LARGEST_TEXT:
-            raise DataError(
-                f"{file} is larger than {LARGEST_TEXT >> 20} MiB", "one picture's labels are small"
-            )
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read", "a line is class x1 y1 x2 y2 x3 y3 ...") from error
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in read_text(file).splitlines() if line.strip()]
 
 
 def _read(file: Path) -> object:
