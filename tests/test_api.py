@@ -71,6 +71,14 @@ def test_no_module_takes_the_place_of_a_public_function() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_run_is_found_beside_a_folder_of_its_name(
+    run: mw.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()  # such as the data that it was trained on
+    monkeypatch.chdir(tmp_path)
+    assert mw.Run.open("first", runs=run.path.parent).path == run.path
+
+
 def test_a_run_scores_predicts_and_opens_again(run: mw.Run, squares: Path) -> None:
     scores = run.evaluate("test")
     assert scores.n_images == 3

@@ -59,14 +59,14 @@ class RunFolder:
     @classmethod
     def open(cls, path_or_name: str | Path, runs: Path = Path("runs")) -> RunFolder:
         """A path, or a name under `runs`. Raises RunError where it is not a run."""
-        for folder in (Path(path_or_name), runs / path_or_name):
-            if folder.is_dir():
-                run = cls(folder)
-                if not run.recipe_file.is_file():
-                    raise RunError(
-                        f"{folder} is not a run folder: it has no recipe.yaml", "`maskwright runs` lists them"
-                    )
+        folders = [folder for folder in (Path(path_or_name), runs / path_or_name) if folder.is_dir()]
+        for folder in folders:  # a run is often named after a folder of data that lies here as well
+            if (run := cls(folder)).recipe_file.is_file():
                 return run
+        if folders:
+            raise RunError(
+                f"{folders[0]} is not a run folder: it has no recipe.yaml", "`maskwright runs` lists them"
+            )
         raise RunError(f"there is no run {str(path_or_name)!r}", "`maskwright runs` lists them")
 
     @property

@@ -236,3 +236,16 @@ def test_a_tiff_too_large_to_be_decoded_whole(tmp_path: Path, monkeypatch: pytes
     assert geotiff.recognise(tmp_path)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "masks/one.tif")
     assert propose(tmp_path).keys["format"] == "geotiff"
+
+
+def test_one_raster_is_proposed_in_blocks_that_train_and_validate(tmp_path: Path) -> None:
+    field(tmp_path, "ortho", 400, 300)
+    with pytest.raises(DataError, match=r"one group.*choose a smaller block"):
+        open_dataset(tmp_path)
+    proposal = propose(tmp_path)
+    assert proposal.dataset is not None
+    assert proposal.keys["block"] == 86
+    assert {item.split for item in proposal.dataset.items} == {"train", "validation"}
+    assert any("one raster" in reason for reason in proposal.reasons)
+    field(tmp_path, "another", 400, 300)
+    assert "block" not in propose(tmp_path).keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from maskwright.data.classes import IGNORE, codes_of
 from maskwright.data.colour_table import NAMES as TABLES
 from maskwright.data.dataset import FORMATS, Dataset, build_dataset, recognised
 from maskwright.data.image_io import ENDINGS, is_coloured, read_mask
-from maskwright.data.places import files_of
+from maskwright.data.part import Part
+from maskwright.data.places import files_of, picture_size
 from maskwright.data.sources import folder
 from maskwright.data.sources.common import DataConfig, Pair, few, parse_config
 from maskwright.data.truths import all_facts, coloured_values
@@ -50,6 +52,8 @@ NEAR = 8
 """Grey levels apart within which blurred values belong to one."""
 SAMPLE = 8
 """Masks looked at to tell folders of masks from folders of pictures."""
+FEW_BLOCKS, SMALLEST_BLOCK, USUAL_TILE = 10, 64, 512
+"""Of a raster that has to be divided to train and validate: fewer blocks leave no choice; sides in pixels."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ def propose(root: Path, progress: Progress = SILENT) -> Proposal:
         reasons.append(f"exclude: {len(without)} pictures have no mask ({few(without)})")
     keys, said = _with_values(keys, config, pairs, progress)
     reasons += said
+    if divided := _divided(pairs):
+        keys |= divided
+        reasons.append("tile, block: there is one raster, of which some parts train and others validate")
     used = {file for pair in pairs for place in (pair.image, pair.mask) if place for file in files_of(place)}
     used |= {root / name for name in (*(config.splits or {}).values(), *TABLES) if isinstance(name, str)}
     left = [f"{len(orphans)} masks have no picture: {few(orphans)}"] if orphans else []
@@ -137,6 +144,22 @@ def _paired(root: Path, config: DataConfig) -> tuple[list[Pair], list[str], list
     listed = {pair.id for pair in read}
     missing = [name for name in without if name in listed]
     return [pair for pair in read if pair.id not in set(missing)], missing, orphans
+
+
+def _divided(pairs: Sequence[Pair]) -> dict[str, object]:
+    """For one raster of few blocks: blocks of a quarter of its sides, so that there are groups to choose from."""
+    blocks = {
+        pair.piece.whole if pair.piece else pair.id: pair.piece.image if pair.piece else pair.image
+        for pair in pairs
+    }
+    rasters = {
+        part.file if isinstance(part, Part) and part.form == "raster" else None for part in blocks.values()
+    }
+    if len(rasters) != 1 or None in rasters or len(blocks) >= FEW_BLOCKS:
+        return {}
+    area = sum(math.prod(picture_size(part)) for part in blocks.values())
+    block = max(math.isqrt(area) // 4, SMALLEST_BLOCK)
+    return {"tile": min(block, USUAL_TILE), "block": block}
 
 
 def _pairing(config: DataConfig, pairs: Sequence[Pair], without: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from maskwright.config import suggest
 from maskwright.data.documents import read_text
+from maskwright.data.part import Part
 from maskwright.data.sources.common import DataConfig, Pair, split_name
 from maskwright.errors import ConfigError, DataError
 
@@ -71,6 +72,10 @@ def _groups_of_file(ids: Sequence[str], path: Path) -> list[str]:
             f"{path} has no group for {missing[0]} and {len(missing) - 1} more", "add a line id,group"
         )
     return [group_of[name] for name in ids]
+
+
+def _of_raster(pair: Pair) -> bool:
+    return isinstance(pair.image, Part) and pair.image.form == "raster"
 
 
 def draw_validation(
@@ -208,7 +213,7 @@ def assign_splits(
         [shares[row] for row in rows],
         draw.fraction,
         draw.seed,
-        _SMALLER if any(pairs[row].piece for row in rows) else _APART,
+        _SMALLER if any(_of_raster(pairs[row]) for row in rows) else _APART,
     )
     for place, row in enumerate(rows):
         splits[row] = "validation" if place in drawn else "train"
