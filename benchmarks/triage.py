@@ -30,7 +30,7 @@ from maskwright.data.convert import convert
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.data.image_io import save_mask
 from maskwright.tensors import IGNORE, Mask
-from maskwright.triage.disputes import dispute
+from maskwright.triage.disputes import disputes
 from maskwright.triage.judges import panel
 
 KINDS = ("missing", "extra", "shifted", "swapped", "eroded")
@@ -165,7 +165,8 @@ def rankings(path: Path, device: str) -> dict[str, dict[str, float]]:
         for item in judge.items:
             label = judges.dataset.mask(item)
             said = predictor(judges.dataset.image(item, predictor.channels))
-            found["triage"][item.id] = dispute(label, said.calibrated).score
+            regions = disputes(label, said.calibrated)
+            found["triage"][item.id] = regions[0].score if regions else 0.0
             found["softmin"][item.id] = 1 - softmin(label, said.calibrated)
             found["dice"][item.id] = 1 - mean_dice(label, said.mask)
     return found

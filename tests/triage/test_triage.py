@@ -77,7 +77,7 @@ def test_every_label_is_judged_once_by_a_model_that_has_not_seen_it(found: Triag
 
 def test_the_box_is_where_the_error_is(found: Triage) -> None:
     case = next(case for case in found.cases if case.id == "train3")
-    top, left, height, width = case.dispute.regions[0].box
+    top, left, height, width = case.regions[0].box
     assert top <= 2
     assert left + width >= 46
     assert abs(height - 14) <= 3
@@ -125,7 +125,7 @@ def test_decisions_make_a_data_set(found: Triage, tmp_path: Path) -> None:
     assert first.id not in {item.id for item in dataset.items}
     for case in (second, third):
         item = next(item for item in dataset.items if item.id == case.id)
-        top, left, height, width = case.dispute.regions[0].box
+        top, left, height, width = case.regions[0].box
         assert (dataset.mask(item)[top : top + height, left : left + width] == IGNORE).all()
     with pytest.raises(ConfigError, match="is there already"):
         write_decided(found, file)

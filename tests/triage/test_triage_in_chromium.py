@@ -11,7 +11,7 @@ import pytest
 from maskwright.data.dataset import open_dataset
 from maskwright.draw import jpeg
 from maskwright.tensors import IGNORE
-from maskwright.triage.disputes import Dispute, Region
+from maskwright.triage.disputes import Region
 from maskwright.triage.page import page
 from maskwright.triage.run import Case, Exhibit, Triage
 
@@ -50,7 +50,7 @@ def found(tmp_path: Path) -> Triage:
     dataset = open_dataset(tmp_path / "dataset.yaml")
     region = Region((3, 4, 5, 6), 20, 0, 1, 1.0)
     plain = jpeg(np.full((24, 24, 3), 90, np.uint8))
-    cases = tuple(Case(item.id, item.split, False, Dispute(1.0, (region,))) for item in dataset.items)
+    cases = tuple(Case(item.id, item.split, False, (region,)) for item in dataset.items)
     exhibits = {case.id: Exhibit(plain, plain, plain) for case in cases}
     return Triage("made", dataset, dataset.source, cases, exhibits, ())
 

@@ -286,11 +286,11 @@ def triage(
             place + 1,
             case.id,
             case.split + (" (seen)" if case.seen else ""),
-            case.dispute.score,
-            words(case.dispute.regions[0], names),
+            case.score,
+            words(case.regions[0], names),
         )
         for place, case in enumerate(found.cases[:10])
-        if case.dispute.regions
+        if case.regions
     ]
     return Answer(
         said | {"page": out / "triage.html", "fixed": fix},

@@ -43,7 +43,7 @@ def write_decided(found: Triage, file: Path, *, drop: int = 0, ignore: int = 0) 
     """
     refuse_existing(file)
     dropped = [case.id for case in found.worst(drop)]
-    boxes = {case.id: [region.box for region in case.dispute.regions] for case in found.worst(ignore)}
+    boxes = {case.id: [region.box for region in case.regions] for case in found.worst(ignore)}
     text = yaml.safe_dump(decided(found.source, dropped, boxes), sort_keys=False, allow_unicode=True)
     head = f"# {found.name}: the worst {drop} labels dropped, regions of the worst {ignore} ignored\n"
     write_text(file, head + text)

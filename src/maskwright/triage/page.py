@@ -21,14 +21,14 @@ def document(found: Triage, changed: WhatIf | None = None) -> dict[str, object]:
     said: dict[str, object] = {
         "name": found.name,
         "labels": len(found.cases),
-        "disputed": sum(bool(case.dispute.regions) for case in found.cases),
+        "disputed": sum(bool(case.regions) for case in found.cases),
         "broken": list(found.broken),
         "cases": [
             {
                 "id": case.id,
                 "split": case.split,
                 "seen": case.seen,
-                "score": round(case.dispute.score, 6),
+                "score": round(case.score, 6),
                 "regions": [
                     {
                         "box": list(region.box),
@@ -37,7 +37,7 @@ def document(found: Triage, changed: WhatIf | None = None) -> dict[str, object]:
                         "prediction": names[region.said],
                         "score": round(region.score, 6),
                     }
-                    for region in case.dispute.regions
+                    for region in case.regions
                 ],
             }
             for case in found.cases
@@ -76,7 +76,7 @@ def page(found: Triage, changed: WhatIf | None = None) -> str:
     classes = found.dataset.classes
     whole = decided(found.source, (), {})
     before = {"exclude": whole.pop("exclude", []), "ignore": whole.pop("ignore", {})}
-    shown = [case for case in found.cases if case.id in found.exhibits and case.dispute.regions]
+    shown = [case for case in found.cases if case.id in found.exhibits and case.regions]
     splits = Counter(case.split for case in found.cases)
     return render(
         "maskwright.triage",
@@ -111,9 +111,9 @@ def _shown(found: Triage, case: Case) -> dict[str, object]:
         "id": case.id,
         "split": case.split,
         "seen": case.seen,
-        "score": f"{case.dispute.score:.3f}",
-        "lines": [words(region, found.dataset.classes.names) for region in case.dispute.regions],
-        "boxes": json.dumps([list(region.box) for region in case.dispute.regions]),
+        "score": f"{case.score:.3f}",
+        "lines": [words(region, found.dataset.classes.names) for region in case.regions],
+        "boxes": json.dumps([list(region.box) for region in case.regions]),
         "picture": inline(exhibit.picture),
         "label": inline(exhibit.label),
         "prediction": inline(exhibit.prediction),

@@ -16,7 +16,7 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.evaluation import check_classes
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import IGNORE, Mask, Picture
-from maskwright.triage.disputes import Dispute, Region, dispute
+from maskwright.triage.disputes import Region, disputes
 from maskwright.triage.judges import Panel
 
 SHOWN = 60
@@ -34,7 +34,13 @@ class Case:
     split: str
     seen: bool
     """Whether its judge was trained on it."""
-    dispute: Dispute
+    regions: tuple[Region, ...]
+    """Those that are disputed, the worst first."""
+
+    @property
+    def score(self) -> float:
+        """Of the worst region; 0 where nothing is disputed."""
+        return self.regions[0].score if self.regions else 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Triage:
 
     def worst(self, count: int) -> tuple[Case, ...]:
         """The first `count` of `changeable`. Raises ConfigError where there are not so many with a dispute."""
-        disputed = [case for case in self.changeable() if case.dispute.regions]
+        disputed = [case for case in self.changeable() if case.regions]
         if count > len(disputed):
             raise ConfigError(
                 f"{count} labels are asked for, and {len(disputed)} of train and validation are disputed",
@@ -100,11 +106,11 @@ def triage(panel: Panel, progress: Progress = SILENT) -> Triage:
                 if item.piece is not None:  # what lies outside, a neighbour answers for
                     label = np.where(answering(item.piece), label, np.uint8(IGNORE))
                 prediction = predictor(picture)
-                said = dispute(label, prediction.calibrated)
-                cases.append(Case(item.id, item.split, item.id in judge.seen, said))
-                if len(shown) < SHOWN or said.score > shown[0][0]:
-                    exhibit = _exhibit(dataset, picture, label, prediction.mask, said.regions)
-                    heapq.heappush(shown, (said.score, len(cases) - 1, exhibit))
+                regions = disputes(label, prediction.calibrated)
+                cases.append(case := Case(item.id, item.split, item.id in judge.seen, regions))
+                if len(shown) < SHOWN or case.score > shown[0][0]:
+                    exhibit = _exhibit(dataset, picture, label, prediction.mask, regions)
+                    heapq.heappush(shown, (case.score, len(cases) - 1, exhibit))
                     if len(shown) > SHOWN:
                         heapq.heappop(shown)
     if not cases:
@@ -113,7 +119,7 @@ def triage(panel: Panel, progress: Progress = SILENT) -> Triage:
         name=panel.name,
         dataset=dataset,
         source=panel.source,
-        cases=tuple(sorted(cases, key=lambda case: -case.dispute.score)),
+        cases=tuple(sorted(cases, key=lambda case: -case.score)),
         exhibits={cases[place].id: exhibit for _, place, exhibit in shown},
         broken=tuple(broken),
     )
