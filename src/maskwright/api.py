@@ -358,18 +358,15 @@ def finish(
     folder = RunFolder(Path(path))
     done = (folder.scores("validation") / "scores.json").is_file()  # training ends with them
     if done or has_state(folder.checkpoints):
-        same_data = not isinstance(data, Dataset) or folder.dataset_file.read_text("utf-8") == data.to_yaml()
-        if folder.read_recipe() != recipe or not same_data:
-            what = "on other data" if same_data is False else "of another recipe"
-            raise RunError(f"{path} is a run {what}", "move it away, or choose another name")
-        run = Run(folder)
-        return (
-            run
-            if done
-            else run.resume(device=device, threads=threads, skip_broken=skip_broken, progress=progress)
-        )
-    if folder.recipe_file.is_file():  # stopped before its first save: there is nothing to go on with
-        shutil.rmtree(folder.path)
+        if folder.read_recipe() != recipe:
+            raise RunError(f"{path} is a run of another recipe", "move it away, or choose another name")
+        if isinstance(data, Dataset) and folder.dataset_file.read_text(encoding="utf-8") != data.to_yaml():
+            raise RunError(f"{path} is a run on other data", "move it away, or choose another name")
+        if done:
+            return Run(folder)
+        return Run(folder).resume(device=device, threads=threads, skip_broken=skip_broken, progress=progress)
+    if folder.path.is_dir() and (folder.recipe_file.is_file() or not any(folder.path.iterdir())):
+        shutil.rmtree(folder.path)  # stopped before its first save: there is nothing to go on with
     return train(
         recipe,
         data,

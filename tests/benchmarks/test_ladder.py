@@ -131,7 +131,7 @@ def test_a_run_is_taken_over_begun_anew_or_refused(shared: Any, discs: Path, tmp
     before = (path / "metrics.csv").stat().st_mtime_ns
     run({})
     assert (path / "metrics.csv").stat().st_mtime_ns == before
-    with pytest.raises(RunError, match="not a run of unet as it is now"):
+    with pytest.raises(RunError, match="is a run of another recipe"):
         run({"seed": 3})
 
 

@@ -384,3 +384,17 @@ def test_pages_in_lzw(tmp_path: Path, shape: tuple[int, ...]) -> None:
     for item, page in zip(dataset.items, shown, strict=True):
         read = dataset.image(item, 3 if len(shape) == 3 else 1)
         np.testing.assert_array_equal(read, page[..., ::-1] if len(shape) == 3 else page[..., None])
+
+
+def test_grey_levels_of_dicom_are_those_that_simpleitk_reads(tmp_path: Path) -> None:
+    """In Hounsfield units; the window has 510 of them, so that two are one grey level, exactly."""
+    shutil.copytree(FIXTURES / ITK / "dicom", tmp_path / "dicom")
+    (tmp_path / "dicom/dataset.yaml").write_text(
+        "format: dicom\nclasses: [a, b, c, d]\nwindow: [-1000, -490]\nvalidation: {fraction: 0}\n"
+    )
+    dataset = open_dataset(tmp_path / "dicom")
+    units = np.load(FIXTURES / ITK / "dicom.npz")
+    assert {item.id for item in dataset.items} == set(units.files)
+    for item in dataset.items:
+        expected = np.clip((units[item.id] + 1000) / 2, 0, 255)
+        np.testing.assert_array_equal(dataset.image(item, 1)[..., 0], expected)
