@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.browser import BROWSER, MARKS, QUIET
 
 from maskwright.config import ModelConfig, Recipe
 from maskwright.draw import jpeg
@@ -23,23 +23,9 @@ from maskwright.report.gallery import Exhibit
 from maskwright.report.html import ReportInput, Split, render_report
 from maskwright.runfolder import METRIC_COLUMNS
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "chromium-browser"))), None
-)
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ci,
-    pytest.mark.skipif(BROWSER is None, reason="there is no chromium, google-chrome or chrome on PATH"),
-]
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
+pytestmark = MARKS
 WINDOWS = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'

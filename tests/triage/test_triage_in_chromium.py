@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.browser import BROWSER, MARKS, QUIET
 
 from maskwright.data.dataset import open_dataset
 from maskwright.draw import jpeg
@@ -15,23 +15,9 @@ from maskwright.triage.disputes import Region
 from maskwright.triage.page import page
 from maskwright.triage.run import Case, Exhibit, Triage
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "chromium-browser"))), None
-)
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ci,
-    pytest.mark.skipif(BROWSER is None, reason="there is no chromium, google-chrome or chrome on PATH"),
-]
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
+pytestmark = MARKS
 NAMES = ["a", "b b", "c: [d], 'e' \"f\" #g", "é✓\u2028", "<script>window.hacked=1</script>", "007", "f"]
 EXCLUDED, BOXED = "f", "b b"
 
