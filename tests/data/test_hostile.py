@@ -509,6 +509,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory cannot be limited")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_small_files_that_ask_for_much(tmp_path: Path, name: str) -> None:

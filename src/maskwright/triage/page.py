@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 
 import yaml
@@ -92,17 +93,23 @@ def page(found: Triage, changed: WhatIf | None = None) -> str:
         legend=[
             (name, colour_text(colour)) for name, colour in zip(classes.names, classes.colours, strict=True)
         ],
-        what_if=None
-        if changed is None
-        else {
-            "count": len(changed.dropped),
-            "sentence": changed.comparison.sentence,
-            "path": changed.path,
-        },
+        what_if=None if changed is None else _changed(changed),
         cases=[_shown(found, case) for case in shown],
         keys=yaml.safe_dump(whole, sort_keys=False, allow_unicode=True),
         before=json.dumps(before),
     )
+
+
+def _changed(changed: WhatIf) -> dict[str, object]:
+    found = changed.comparison
+    (low, high), (before, after) = found.ci95, found.means
+    interval = "too few for an interval" if math.isnan(low) else f"95 % {low:+.3f} to {high:+.3f}"
+    return {
+        "count": len(changed.dropped),
+        "figures": f"{found.metric} {before:.3f} with them, {after:.3f} without: {found.difference:+.3f} ({interval})",
+        "sentence": found.sentence,
+        "path": changed.path,
+    }
 
 
 def _shown(found: Triage, case: Case) -> dict[str, object]:
