@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.processing import apply_voi_lut
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from maskwright.data import spacing
 from maskwright.data.dataset import Dataset, find_broken, open_dataset
 from maskwright.data.levels import grey_levels, whole_numbers
 from maskwright.errors import ConfigError, DataError
@@ -314,6 +315,18 @@ def test_a_volume_that_claims_too_much(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_spacings_that_differ_are_told(tmp_path: Path) -> None:
+    labels = np.ones((6, 5, 2), np.uint8)
+    for name, millimetres in (("a", 0.5), ("b", 0.5), ("c", 0.9)):
+        write_volume(tmp_path / f"images/{name}.nii.gz", RNG.normal(size=labels.shape), millimetres)
+        write_volume(tmp_path / f"labels/{name}.nii.gz", labels, millimetres)
+    (line,) = (line for line in open_dataset(tmp_path).advice if "mm" in line)
+    assert line.startswith("a pixel is 0.5 to 0.9 mm")
+    assert spacing.advice([(0.5, 0.5), None, (0.6, 0.6)]) == []
+    (line,) = spacing.advice([(0.5, 0.8)])
+    assert "1 of 1 files have pixels that are not square, such as 0.5 x 0.8 mm" in line
+
+
 # DICOM
 
 
@@ -356,6 +369,15 @@ def test_dicom(tmp_path: Path) -> None:
         expected = np.round(255 * np.clip((meant[row] + 160) / 400, 0, 1))
         np.testing.assert_array_equal(dataset.image(item, 1)[..., 0], expected)
         np.testing.assert_array_equal(dataset.mask(item), truth[row])
+
+
+def test_pixels_of_dicom_that_are_not_square_are_told(tmp_path: Path) -> None:
+    slices(tmp_path, PixelSpacing=["0.5", "0.9"])
+    assert any(
+        "4 of 4 files have pixels that are not square" in line for line in open_dataset(tmp_path).advice
+    )
+    slices(tmp_path, PixelSpacing=["0.5", "0.5"])
+    assert not any("mm" in line for line in open_dataset(tmp_path).advice)
 
 
 def test_the_window_of_the_file_and_inverted_grey(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from maskwright.config import suggest
+from maskwright.data import spacing
 from maskwright.data.boxes import count_without, ignored_boxes, without_boxes
 from maskwright.data.classes import IGNORE, ClassMap, Colour, class_map
 from maskwright.data.documents import read_yaml
@@ -525,6 +526,12 @@ def _check_tiles(items: Sequence[Item]) -> None:
             )
 
 
+_SPACED: Mapping[str, Callable[[Sequence[Path]], list[spacing.Spacing | None]]] = {
+    "nifti": nifti.spacings,
+    "dicom": dicom.spacings,
+}
+"""Formats whose pixels have a size."""
+
 _OWN_KEYS = {
     "crowds": ("coco",),
     "bands": ("geotiff",),
@@ -601,6 +608,9 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
         said.append(f"{len(astray)} files lie outside {dataset.root}, behind links: {few(astray)}")
     if config.format == "coco":
         said += coco.advice(dataset.root, config)
+    if config.format in _SPACED:
+        files = dict.fromkeys(item.image.file for item in dataset.items if isinstance(item.image, Part))
+        said += spacing.advice(_SPACED[config.format](list(files)))
     unknown = [name for name in config.exclude if name not in ids]
     if unknown:
         said.append(f"exclude names {few(unknown)}, which the data do not hold")

@@ -10,19 +10,22 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from maskwright.data.arrays import LARGEST
 from maskwright.data.classes import Raw, bands
+from maskwright.data.fingerprint import recall
 from maskwright.data.levels import grey_levels, told_window, window_told
 from maskwright.data.part import Part, needs
 from maskwright.data.sources import folder
 from maskwright.data.sources.common import DataConfig, Pair, filled
+from maskwright.data.spacing import Spacing
 from maskwright.errors import DataError
 
 ENDING = ".dcm"
@@ -96,6 +99,24 @@ def raw(part: Part) -> Raw:
     for rows in bands(numbers):
         levels[rows] = grey_levels(numbers[rows] * slope + intercept, window, str(part.file))
     return 255 - levels if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else levels
+
+
+def spacings(files: Sequence[Path]) -> list[Spacing | None]:
+    """PixelSpacing, or that at the detector; None where there is none (DICOM PS3.3, 10.7.1.3)."""
+    facts = recall("spacing/1", files, _spacing, what="Reading headers")
+    return [
+        None if isinstance(fact, DataError) or not fact else cast(Spacing, tuple(cast(list[float], fact)))
+        for fact in facts
+    ]
+
+
+def _spacing(file: Path) -> list[float]:
+    dataset = _opened(file, pixels=False)
+    said = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing") or ()
+    try:
+        return [float(number) for number in said] if len(said) == 2 else []
+    except _FAULTS:
+        return []
 
 
 def _own_window(dataset: Any, file: Path) -> tuple[float, float] | None:

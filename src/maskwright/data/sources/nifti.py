@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from maskwright.data.levels import grey_levels, told_window, whole_numbers, wind
 from maskwright.data.part import Part, needs
 from maskwright.data.sources import folder
 from maskwright.data.sources.common import DataConfig, FaultyError, Pair, filled, in_parts
+from maskwright.data.spacing import Spacing
 from maskwright.errors import DataError
 from maskwright.files import cache_folder, write_atomic
 
@@ -99,6 +100,18 @@ def raw(part: Part) -> Raw:
 def raw_labels(part: Part) -> Raw:
     """HW whole numbers."""
     return whole_numbers(np.asarray(_unpacked(part.file)[int(part.key)]), str(part), IGNORE)
+
+
+def spacings(files: Sequence[Path]) -> list[Spacing | None]:
+    """Of the two axes of a slice, by the length of the affine's columns; None for a file that cannot be read."""
+    found: list[Spacing | None] = []
+    for fact in recall("volume/1", files, _header, what="Reading headers"):
+        if isinstance(fact, DataError):
+            found.append(None)
+            continue
+        rows, columns, _ = np.linalg.norm(np.reshape(_volume(fact).affine, (4, 4))[:3, :3], axis=0).tolist()
+        found.append((rows, columns))
+    return found
 
 
 def _templates(root: Path) -> tuple[str, str] | None:
