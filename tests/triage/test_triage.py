@@ -174,6 +174,8 @@ def test_the_verb(folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert len(open_dataset(tmp_path / "new.yaml").items) == 58
     assert main([*words, "--fix", str(tmp_path / "new.yaml")]) == 2
     assert "is there already" in capsys.readouterr().err
+    assert main([*words, "--what-if", "53"]) == 2
+    assert "53 labels are asked for, and train and validation of cv have 52" in capsys.readouterr().err
     assert main([*words, "--drop", "2"]) == 2
     assert "add --fix FILE" in capsys.readouterr().err
 

@@ -261,6 +261,7 @@ def triage(
     if fix is not None:
         refuse_existing(fix)
     progress, judges = terminal(), panel(run, device=device, tta=tta)
+    judges.check_count(max(what_if or 0, drop, ignore))
     with use_threads(threads):
         found = judge(judges, progress)
     if fix is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from maskwright.api import RUNS, Run
 from maskwright.data.dataset import Dataset, Item
-from maskwright.errors import RunError
+from maskwright.errors import ConfigError, RunError
 from maskwright.evaluation import PredictsMasks
 from maskwright.predict.ensemble import Ensemble
 
@@ -39,6 +39,15 @@ class Panel:
     def dataset(self) -> Dataset:
         """The pictures and their labels; how they are split is the first fold's."""
         return self.datasets[0]
+
+    def check_count(self, count: int) -> None:
+        """Raises ConfigError where train and validation have not so many labels, before hours of work."""
+        labels = sum(item.split in ("train", "validation") for judge in self.judges for item in judge.items)
+        if count > labels:
+            raise ConfigError(
+                f"{count} labels are asked for, and train and validation of {self.name} have {labels}",
+                "ask for fewer",
+            )
 
     @property
     def source(self) -> Mapping[str, object]:
