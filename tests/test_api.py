@@ -12,7 +12,16 @@ import pytest
 from PIL import Image
 
 import maskwright as mw
-from maskwright.api import RunEnsemble, choose_recipe, free_path, list_runs, new_name, open_runs, use_threads
+from maskwright.api import (
+    RunEnsemble,
+    choose_recipe,
+    finish,
+    free_path,
+    list_runs,
+    new_name,
+    open_runs,
+    use_threads,
+)
 from maskwright.config import Recipe, load_recipe
 from maskwright.data.dataset import open_dataset
 from maskwright.errors import ConfigError, RunError
@@ -69,6 +78,18 @@ def test_no_module_takes_the_place_of_a_public_function() -> None:
         "assert mw.evaluate is evaluate; import maskwright.training.budget; assert callable(mw.train)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_more_than_begun_is_never_taken_away(tmp_path: Path, squares: Path) -> None:
+    for name, kept in (("model", "run/model/model.safetensors"), ("photos", "run/photo.jpg")):
+        file = tmp_path / name / kept
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"mine")
+        if name == "model":
+            (tmp_path / name / "run/recipe.yaml").write_text("seed: 0\n")
+        with pytest.raises(RunError, match="exists already"):
+            finish(tmp_path / name / "run", choose_recipe("unet"), squares)
+        assert file.read_bytes() == b"mine"
 
 
 def test_a_run_is_found_beside_a_folder_of_its_name(

@@ -365,7 +365,8 @@ def finish(
         if done:
             return Run(folder)
         return Run(folder).resume(device=device, threads=threads, skip_broken=skip_broken, progress=progress)
-    if folder.path.is_dir() and (folder.recipe_file.is_file() or not any(folder.path.iterdir())):
+    begun = folder.recipe_file.is_file() and not folder.model.exists()
+    if folder.path.is_dir() and (begun or not any(folder.path.iterdir())):
         shutil.rmtree(folder.path)  # stopped before its first save: there is nothing to go on with
     return train(
         recipe,

@@ -25,7 +25,9 @@ def ignored_boxes(
     """Boxes by id, of the masks that can be read. What is said of a tile, or of the picture that tiles are cut from,
     holds for all tiles that show it. Raises DataError for an unknown id and for a box beside its mask.
     """
-    wanted = dict(config.ignore or {})
+    if not config.ignore:
+        return {}
+    wanted = config.ignore
     sizes = {name: (fact.height, fact.width) for name, fact in facts.items() if fact is not None}
     windows = {pair.id: pair.piece.window for pair in pairs if pair.piece is not None}
     wholes = {pair.id: pair.piece.whole for pair in pairs if pair.piece is not None}
@@ -35,7 +37,8 @@ def ignored_boxes(
             max(height, window.top + window.height),
             max(width, window.left + window.width),
         )
-    known = {pair.id for pair in pairs} | {*config.exclude, *wholes.values()}
+    whole_ids = set(wholes.values())
+    known = {pair.id for pair in pairs} | {*config.exclude} | whole_ids
     for name, boxes in wanted.items():
         if name not in known:
             raise DataError(f"ignore in {told} names {name}, which the data do not hold", "leave it out")
@@ -50,7 +53,7 @@ def ignored_boxes(
     for name, boxes in wanted.items():
         if name in windows:
             of_whole.setdefault(wholes[name], []).extend(windows[name].outwards(box) for box in boxes)
-        elif name in wholes.values():
+        elif name in whole_ids:
             of_whole.setdefault(name, []).extend(Window(*box) for box in boxes)
     found = {pair.id: wanted[pair.id] for pair in pairs if pair.id in wanted and pair.id not in windows}
     for name, window in windows.items():

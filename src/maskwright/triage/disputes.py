@@ -52,13 +52,13 @@ def disputes(
     `probabilities_KHW` are calibrated, and come from a network that has not seen the label, if that can be had. IGNORE
     is never disputed.
     """
-    said_HW = probabilities_KHW.argmax(0)
+    said_HW, best_HW = probabilities_KHW.argmax(0), probabilities_KHW.max(0)
     disputed_HW = (said_HW != label_HW) & (label_HW != IGNORE)
     found: list[Region] = []
     for k in np.unique(label_HW[disputed_HW]).tolist():
         flags_HW = disputed_HW & (label_HW == k)
         regions = parts(flags_HW)
-        sure_N = np.log(np.maximum(probabilities_KHW.max(0)[flags_HW], SUREST))
+        sure_N = np.log(np.maximum(best_HW[flags_HW], SUREST))
         given_N = np.log(np.maximum(probabilities_KHW[k][flags_HW], SUREST))
         pixels_R = regions.pixels()[1:]
         sums_R = np.bincount(regions.numbers, sure_N - given_N, regions.count + 1)[1:]
