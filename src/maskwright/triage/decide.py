@@ -36,6 +36,11 @@ def decided(
     return keys
 
 
+def as_yaml(keys: Mapping[str, object]) -> str:
+    """A box on a line of its own, as people write it."""
+    return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
 def write_decided(found: Triage, file: Path, *, drop: int = 0, ignore: int = 0) -> None:
     """A new dataset.yaml without the worst `drop` labels, and without the disputed regions of the worst `ignore`.
 
@@ -44,6 +49,6 @@ def write_decided(found: Triage, file: Path, *, drop: int = 0, ignore: int = 0) 
     refuse_existing(file)
     dropped = [case.id for case in found.worst(drop)]
     boxes = {case.id: [region.box for region in case.regions] for case in found.worst(ignore)}
-    text = yaml.safe_dump(decided(found.source, dropped, boxes), sort_keys=False, allow_unicode=True)
+    text = as_yaml(decided(found.source, dropped, boxes))
     head = f"# {found.name}: the worst {drop} labels dropped, regions of the worst {ignore} ignored\n"
     write_text(file, head + text)

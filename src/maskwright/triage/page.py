@@ -6,11 +6,9 @@ import json
 import math
 from collections import Counter
 
-import yaml
-
 from maskwright.data.classes import colour_text
 from maskwright.pages import inline, render
-from maskwright.triage.decide import decided
+from maskwright.triage.decide import as_yaml, decided
 from maskwright.triage.disputes import Region
 from maskwright.triage.run import Case, Triage
 from maskwright.triage.what_if import WhatIf
@@ -95,7 +93,7 @@ def page(found: Triage, changed: WhatIf | None = None) -> str:
         ],
         what_if=None if changed is None else _changed(changed),
         cases=[_shown(found, case) for case in shown],
-        keys=yaml.safe_dump(whole, sort_keys=False, allow_unicode=True),
+        keys=as_yaml(whole),
         before=json.dumps(before),
     )
 
