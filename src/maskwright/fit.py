@@ -51,9 +51,9 @@ def place(native_hw: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placem
     if fit == "crop":
         height, width = native_hw
     elif fit == "letterbox":
-        scale = min(height / native_height, width / native_width)
-        inner_height = min(max(round(native_height * scale), 1), height)
-        inner_width = min(max(round(native_width * scale), 1), width)
+        # In whole numbers, half up: an exported file comes to the same pixel whatever floats its runtime has.
+        inner_height = max(1, min(height, (2 * native_height * width + native_width) // (2 * native_width)))
+        inner_width = max(1, min(width, (2 * native_width * height + native_height) // (2 * native_height)))
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         height, width = inner_height, inner_width
     return Placement((height / native_height, width / native_width), top, left, height, width)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import ENDINGS, as_picture, read_image, save_mask, to_channels
@@ -30,7 +30,7 @@ from maskwright.predict.postprocess import decide, probabilities
 from maskwright.predict.review import check_review, doubt_file, write_doubts
 from maskwright.predict.tta import View, views
 from maskwright.progress import SILENT, Progress
-from maskwright.tensors import Images, Picture, Prediction
+from maskwright.tensors import Images, Logits, Picture, Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -126,33 +126,35 @@ class Predictor:
         An array is HWC or HW, uint8. Grey, alpha and colour are converted to what the network wants.
         Raises DataError for what is no picture.
         """
-        picture = self.picture(image)
-        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).to(self.device)
-        images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
-        shares = reduce(operator.add, (self._look(images, view) for view in self.views)) / len(self.views)
+        images = self._pixels(image)
+        looks = (probabilities(self._look(images, view)) for view in self.views)
+        shares = reduce(operator.add, looks) / len(self.views)
         mask = decide(shares, self.spec.threshold)
         return Prediction(mask[0].cpu().numpy(), shares[0].cpu().numpy(), self.temperature)
 
-    def _look(self, images: Images, view: View) -> Float[Tensor, "B K H W"]:
-        """Probabilities at the pictures' own size, of one view."""
+    @torch.inference_mode()
+    def logits(self, image: np.ndarray | Image | str | Path) -> Float[np.ndarray, "k H W"]:
+        """What the network says of the picture as it is, at its own size; one channel for a sigmoid."""
+        logits: np.ndarray = self._look(self._pixels(image), View())[0].cpu().numpy()
+        return logits
+
+    def _pixels(self, image: np.ndarray | Image | str | Path) -> Images:
+        picture = np.require(self.picture(image), requirements=["C", "W"])
+        return torch.from_numpy(picture).to(self.device).permute(2, 0, 1)[None].float().div(255)  # 1 C H W
+
+    def _look(self, images: Images, view: View) -> Logits:
+        """Logits at the pictures' own size, of one view."""
         height, width = images.shape[2:]
         preprocess = self.preprocess
         if view.scale != 1:
             preprocess = view.preprocess(self.spec, (height, width)).to(self.device)
         with _exact():
             logits = view.turn(self.network(view.turn(preprocess(images))).float())
-        return probabilities(preprocess.restore(logits, (height, width)))
+        return preprocess.restore(logits, (height, width))
 
     def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
         """Decode or convert to uint8 HWC with the network's channels. Raises DataError."""
-        if isinstance(image, str | Path):
-            return read_image(Path(image), self.channels)
-        picture = as_picture(image if isinstance(image, np.ndarray) else _from_pillow(image))
-        if not picture.size:
-            raise DataError(
-                f"a picture of shape {picture.shape} has no pixels", "give H x W x C with H, W >= 1"
-            )
-        return to_channels(picture, self.channels)
+        return to_picture(image, self.channels)
 
     def save(
         self: Answers,
@@ -267,6 +269,16 @@ def _before_magic(pattern: Path) -> list[str]:
             break
         parts.append(part)
     return parts
+
+
+def to_picture(image: np.ndarray | Image | str | Path, channels: int) -> Picture:
+    """Decode or convert to uint8 HWC with 1, 3 or 4 channels. Raises DataError."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image), channels)
+    picture = as_picture(image if isinstance(image, np.ndarray) else _from_pillow(image))
+    if not picture.size:
+        raise DataError(f"a picture of shape {picture.shape} has no pixels", "give H x W x C with H, W >= 1")
+    return to_channels(picture, channels)
 
 
 def _from_pillow(image: Image) -> np.ndarray:
