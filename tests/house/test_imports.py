@@ -34,6 +34,7 @@ ORDER = (
     "replay",
     "lint",
     "compare",
+    "export",
     "contest",
     "audit",
     "report",

@@ -20,6 +20,7 @@ from maskwright.cli import data as data_verbs
 from maskwright.cli import demo as demo_verb
 from maskwright.cli import env as env_verb
 from maskwright.cli import evaluate as evaluate_verb
+from maskwright.cli import export as export_verb
 from maskwright.cli import models as models_verb
 from maskwright.cli import predict as predict_verb
 from maskwright.cli import recipes as recipes_verb
@@ -146,8 +147,16 @@ _add(
     "maskwright study 002-table --data data/pets --size 96,96 --budget 60s model.width=8",
     "maskwright study mine.yaml --workers 4",
 )
+_add(
+    app,
+    "export",
+    export_verb.export,
+    "maskwright export pets",
+    "maskwright export pets --precision int8 --runner",
+    "maskwright export pets --format openvino --precision bf16 --tta none",
+)
 _add(app, "report", report_verb.report, "maskwright report pets")
-_add(app, "show", show_verb.show, "maskwright show pets")
+_add(app, "show", show_verb.show, "maskwright show pets", "maskwright show pets/export/model.onnx")
 _add(
     app,
     "verify",

@@ -145,8 +145,12 @@ def _chosen(dataset: Dataset, split: str, most: int) -> list[Item]:
         raise DataError(
             f"{dataset.name} has no pictures with masks in split {split!r}", f"it has: {', '.join(there)}"
         )
-    places = sorted({round(place) for place in np.linspace(0, len(items) - 1, most)})
-    return [items[place] for place in places]
+    return spread(items, most)
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many, from all over."""
+    return [items[place] for place in sorted({round(place) for place in np.linspace(0, len(items) - 1, most)})]
 
 
 def _eager(predictor: Predictor, images: np.ndarray, timed: Tally | None) -> list[NDArray[Any]]:

@@ -16,9 +16,6 @@ from maskwright.tensors import Picture
 
 QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Where the time goes. What lies between them (additions, activations) takes part where the runtime fuses it."""
-STEPS = (0, 2, 4, 8, 16, 32)
-"""How many of the most sensitive layers are left in fp32, one attempt after the other."""
-
 
 def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) -> Any:
     """A ModelProto whose network computes in 8 bits, but for the nodes called `keep`.
@@ -60,6 +57,25 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
                 "export it with --precision fp32, or --format openvino --precision bf16",
             ) from error
         return onnx.load(target)
+
+
+def sensitive(model: Any, quantised: Any, pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """Names of the quantised nodes, worst first: by the signal-to-noise ratio of what they put out, against fp32."""
+    import onnx
+    from onnxruntime.quantization import qdq_loss_debug as debug
+
+    with tempfile.TemporaryDirectory(prefix="maskwright-") as folder:
+        found = []
+        for number, graph in enumerate((model, quantised)):
+            plain, talking = (Path(folder) / f"{kind}-{number}.onnx" for kind in ("plain", "talking"))
+            onnx.save(graph, plain)
+            debug.modify_model_output_intermediate_tensors(str(plain), str(talking))
+            found.append(debug.collect_activations(str(talking), _Pictures(pictures)))
+    matched = debug.compute_activation_error(debug.create_activation_matching(found[1], found[0]))
+    noise = {name: float(errors["xmodel_err"]) for name, errors in matched.items()}
+    nodes = [node for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
+    known = [node for node in nodes if node.output[0] in noise]
+    return tuple(node.name for node in sorted(known, key=lambda node: noise[node.output[0]]))
 
 
 class _Pictures:

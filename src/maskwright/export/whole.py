@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from maskwright.predict.model_folder import ModelSpec, preprocess_from_spec
 from maskwright.predict.postprocess import decide, probabilities
-from maskwright.predict.tta import View, scaled, views
+from maskwright.predict.tta import scaled, views
 from maskwright.tensors import Images, Logits
 
 
@@ -38,28 +38,30 @@ class Whole(nn.Module):
         super().__init__()
         self.spec, self.network = spec, network
         self.preprocess = preprocess_from_spec(spec)
-        self.views = views(tta)
-        self.plain = self.views.index(View())
+        looks = views(tta)
+        # The plain look first; mirrored pictures go through the network beside the others of their scale.
+        self.scales = sorted({view.scale for view in looks}, key=lambda scale: abs(scale - 1))
+        self.mirrored = any(view.mirrored for view in looks)
 
     def forward(self, images: UInt8[Tensor, "N H W C"]) -> Said:
         pictures = images.permute(0, 3, 1, 2).float().div(255)  # N C H W
-        looks = [self.look(pictures, view) for view in self.views]  # N k H W each
+        looks = [logits for scale in self.scales for logits in self.look(pictures, scale)]  # N k H W each
         shares = reduce(operator.add, map(probabilities, looks)) / len(looks)  # N K H W
         mask = decide(shares, self.spec.threshold)
-        return mask, shares, calibrated(shares, self.spec.temperature), looks[self.plain]
+        return mask, shares, calibrated(shares, self.spec.temperature), looks[0]
 
-    def look(self, pictures: Images, view: View) -> Logits:
-        """The network's logits at the pictures' own size, of one view."""
+    def look(self, pictures: Images, scale: float) -> list[Logits]:
+        """The network's logits at the pictures' own size: of the pictures, and of their mirror images turned back."""
         height, width = pictures.shape[2:]
         fit, (rows, columns) = self.spec.input.fit, self.spec.input.size
         if fit == "crop":
             rows, columns = height, width
-        if view.scale != 1:
-            rows, columns = scaled(rows, view.scale), scaled(columns, view.scale)
-        if fit == "crop" and view.scale == 1:
-            return self.ask(pictures, view)
+        if scale != 1:
+            rows, columns = scaled(rows, scale), scaled(columns, scale)
+        if fit == "crop" and scale == 1:
+            return self.ask(pictures)
         if fit != "letterbox":
-            return _stretch(self.ask(_shrink(pictures, rows, columns), view), height, width)
+            return [_stretch(said, height, width) for said in self.ask(_shrink(pictures, rows, columns))]
         # As `fit.place` has it, without a branch on sizes that are not known yet.
         inner_rows = _within(height, columns, width, rows)
         inner_columns = _within(width, rows, height, columns)
@@ -68,11 +70,15 @@ class Whole(nn.Module):
         fill = self.preprocess.fill.view(1, -1, 1, 1)
         bars = (left, columns - left - inner_columns, top, rows - top - inner_rows)
         canvas = (F.pad(inner - fill, bars) + fill)[:, :, :rows, :columns]
-        logits = self.ask(canvas, view)[:, :, top : top + inner_rows, left : left + inner_columns]
-        return _stretch(logits, height, width)
+        within = slice(top, top + inner_rows), slice(left, left + inner_columns)
+        return [_stretch(said[:, :, *within], height, width) for said in self.ask(canvas)]
 
-    def ask(self, canvas: Images, view: View) -> Logits:
-        return view.turn(self.network(view.turn(self.preprocess.normalise(canvas))))
+    def ask(self, canvas: Images) -> list[Logits]:
+        seen = self.preprocess.normalise(canvas)
+        if not self.mirrored:
+            return [self.network(seen)]
+        both = self.network(torch.cat([seen, seen.flip(3)]))
+        return [both[: seen.shape[0]], both[seen.shape[0] :].flip(3)]
 
 
 def calibrated(shares: Float[Tensor, "N K H W"], temperature: float) -> Float[Tensor, "N K H W"]:

@@ -36,17 +36,25 @@ class OnnxRuntime:
     """ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        parse_onnx(path)  # names the fault in our words, and refuses weights that lie elsewhere
+        self._open(str(path), path, threads)
+
+    @classmethod
+    def of_graph(cls, model: Any, threads: int | None = None) -> OnnxRuntime:
+        """Of an onnx.ModelProto that lies in no file."""
+        made = cls.__new__(cls)
+        made._open(model.SerializeToString(), Path("the graph"), threads)
+        return made
+
+    def _open(self, source: str | bytes, path: Path, threads: int | None) -> None:
         onnxruntime = _imported("onnxruntime", "ONNX Runtime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
         self.name = f"ONNX Runtime {onnxruntime.__version__}"
         self._path = path
-        parse_onnx(path)  # names the fault in our words, and refuses weights that lie elsewhere
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime has a class of errors for each of its codes, all Exceptions
             raise _refused(path, self.name, error) from error
         self._run = onnxruntime.RunOptions()
