@@ -11,8 +11,12 @@ from maskwright.cli.terminal import terminal
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, its name, or a model folder with --data.")],
-    format: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, openvino (.xml and .bin) or torch (.pt2).")] = "onnx",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run, its name, or a model folder with --data.")
+    ],
+    format: Annotated[
+        str, typer.Option(metavar="FORMAT", help="onnx, openvino (.xml, .bin) or torch (.pt2).")
+    ] = "onnx",
     precision: Annotated[
         str,
         typer.Option(
@@ -21,13 +25,18 @@ def export(
         ),
     ] = "fp32",
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where it goes; RUN/export/model.onnx and so on without it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Where it goes; RUN/export/model.onnx and so on without it."),
     ] = None,
     runner: Annotated[
-        bool, typer.Option("--runner", help="Write run.py beside it, which needs numpy, Pillow and onnxruntime alone.")
+        bool,
+        typer.Option(
+            "--runner", help="Write run.py beside it, which needs numpy, Pillow and onnxruntime alone."
+        ),
     ] = False,
     data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Where the proof comes from; the run's own data without it.")
+        str | None,
+        typer.Option(metavar="DATA", help="Where the proof comes from; the run's own data without it."),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Of the data.")] = "validation",
     pictures: Annotated[int, typer.Option(metavar="N", help="Of the split, at most.", min=1)] = 64,
@@ -64,4 +73,6 @@ def export(
         "passed": outcome.path is not None,
         "passport": outcome.passport.model_dump(mode="json"),
     }
-    return Answer(document, proof_text(outcome.passport, outcome.path, outcome.runner), code=0 if outcome.path else 1)
+    return Answer(
+        document, proof_text(outcome.passport, outcome.path, outcome.runner), code=0 if outcome.path else 1
+    )

@@ -30,7 +30,12 @@ def proof_text(passport: Passport, path: Path | None, runner: Path | None = None
     if path is None:
         lines.append("Try another --precision or --format; `maskwright predict` works with the run itself.")
     else:
-        lines += ["", "Next:", f"  maskwright show {path}", f"  maskwright predict {path} PICTURES --out masks/"]
+        lines += [
+            "",
+            "Next:",
+            f"  maskwright show {path}",
+            f"  maskwright predict {path} PICTURES --out masks/",
+        ]
     if runner is not None:
         lines.append(f"  python {runner} PICTURES --out masks/      # numpy, Pillow and onnxruntime alone")
     return Group(*lines)
@@ -38,7 +43,17 @@ def proof_text(passport: Passport, path: Path | None, runner: Path | None = None
 
 def proof_table(proof: Proof) -> RenderableType:
     """A row for each backend."""
-    columns = ("backend", "bits", "logits off by >", "pixels flipped >", "Dice >", "change (95 %) >", "ms a picture >", "times as fast >", "")
+    columns = (
+        "backend",
+        "bits",
+        "logits off by >",
+        "pixels flipped >",
+        "Dice >",
+        "change (95 %) >",
+        "ms a picture >",
+        "times as fast >",
+        "verdict",
+    )
     base = proof.reference.seconds[0]
     rows = [
         (
@@ -47,7 +62,7 @@ def proof_table(proof: Proof) -> RenderableType:
             _short(row.logits),
             "0" if not row.flipped else f"{row.flipped:,} ({row.share:.4%})",
             row.dice,
-            _change(row),
+            "" if row is proof.reference else _change(row),
             f"{1e3 * row.seconds[0]:.0f} ({1e3 * row.seconds[1]:.0f} to {1e3 * row.seconds[2]:.0f})",
             "" if row is proof.reference or not row.seconds[0] else f"{base / row.seconds[0]:.1f}",
             "the model" if row is proof.reference else "not the same" if row.faults else "the same",
@@ -63,8 +78,8 @@ def proof_notes(passport: Passport, proof: Proof) -> list[str]:
     sizes = ", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes)
     lines = [
         f"{proof.pictures} pictures of {proof.data} ({proof.split}) at their own size, and batches of {sizes}.",
-        f"Allowed: {limit.flipped:.2%} of pixels, {limit.dice:g} of Dice (contract {proof.contract}), "
-        f"{limit.probability:g} of a probability. {proof.date}, {proof.cpu}, {proof.threads} threads.",
+        f"Allowed: {limit.flipped:.2%} of pixels, {limit.dice:g} of Dice (contract {proof.contract}), {limit.probability:g}"
+        + f" of a probability. {proof.date}, {proof.cpu}, {proof.threads} threads.",
     ]
     if passport.tta != "none":
         looks = {"flips": 2, "scales": 6}.get(passport.tta, 1)
@@ -81,9 +96,13 @@ def _change(row: Row) -> str:
     if row.change is None:
         return "–"
     if row.change_ci95 is None:
-        return f"{row.change:+.4f}"
+        return _signed(row.change)
     low, high = row.change_ci95
-    return f"{row.change:+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"{_signed(row.change)} ({_signed(low)} to {_signed(high)})"
+
+
+def _signed(number: float) -> str:
+    return "0" if number == 0 else f"{number:+.4f}" if abs(number) >= 5e-5 else f"{number:+.0e}"
 
 
 def _short(number: float | None) -> str:
@@ -91,5 +110,6 @@ def _short(number: float | None) -> str:
 
 
 def _size(path: Path) -> str:
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
+    from maskwright.predict.passport import files_of
+
+    return f"{sum(file.stat().st_size for file in files_of(path)) / 1e6:.1f} MB"

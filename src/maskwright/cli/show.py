@@ -13,7 +13,9 @@ from maskwright.cli.answer import Answer
 def show(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN_OR_MODEL_OR_FILE", help="A run, its name, a model folder or an exported file."),
+        typer.Argument(
+            metavar="RUN_OR_MODEL_OR_FILE", help="A run, its name, a model folder or an exported file."
+        ),
     ],
 ) -> Answer:
     """Show the model card of a run or a model folder, or what an exported file is and the proof it carries.
@@ -64,10 +66,12 @@ def _exported(file: Path) -> Answer:
         "Looks": "once" if passport.tta == "none" else f"several times ({passport.tta})",
         "Threshold, temperature": f"{spec.threshold:g}, {spec.temperature:.3f}",
         "Trained on": f"data of fingerprint {spec.fingerprint}",
-        "Dice per picture": ", ".join(f"{split} {value:.4f}" for split, value in passport.scores.items() if value),
+        "Dice per picture": ", ".join(
+            f"{split} {value:.4f}" for split, value in passport.scores.items() if value
+        ),
         "Made with": ", ".join(f"{name} {number}" for name, number in passport.versions.items()),
     } | {f"Run: {label}": value for label, value in passport.receipt.items()}
-    lines: list[RenderableType] = [table(("", ""), facts.items(), title=str(file))]
+    lines: list[RenderableType] = [table(("file", str(file)), facts.items())]
     if passport.proof is None:
         lines.append("It carries no proof.")
     else:

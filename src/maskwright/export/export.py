@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,12 +21,13 @@ from maskwright.export.gate import PICTURES, TOLERANCES, prove, spread
 from maskwright.export.graph import save_ir, save_onnx, save_program, to_onnx, trace
 from maskwright.export.half import halve
 from maskwright.export.quantise import quantise, sensitive
+from maskwright.export.runner import write_runner
 from maskwright.export.whole import Whole
 from maskwright.files import publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
 from maskwright.predict.model_folder import WEIGHTS, find_model
-from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of
+from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of, files_of
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
 from maskwright.receipt import file_hash, read_receipt, receipt_facts, versions
@@ -42,8 +43,10 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
 
 CALIBRATED = 32
 """Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
-STEPS = (0, 2, 4, 8, 16)
+STEPS = (2, 4, 8, 16)
 """Layers left in fp32, the most sensitive first: one attempt after the other."""
+SEEN_CLOSELY = 4
+"""Pictures on which layers are ranked: every layer's output is held in memory, of two networks."""
 
 
 @dataclass(frozen=True)
@@ -89,29 +92,11 @@ def export(
         draft = Path(beside) / target.name
         passport = _passport(predictor, folder, run, precision)
         progress.say(f"Exporting {passport.run} to {format}, {precision}")
-        program = trace(Whole(predictor.spec, predictor.network, predictor.tta).eval())
-        backends: list[tuple[Backend, Precision]]
-        if format == "torch":
-            save_program(program, passport, draft)
-            backends = [(TorchPackage(draft), precision)]
-        else:
-            graph = to_onnx(program)
-            if precision == "fp16" and format == "onnx":
-                graph = halve(graph)
-            if precision == "int8":
-                graph, kept = _in_int8(graph, dataset, split, predictor, threads, progress)
-                passport = passport.model_copy(update={"kept": kept})
-            if format == "onnx":
-                save_onnx(graph, passport, draft)
-                backends = [(OnnxRuntime(draft, threads), precision)]
-                backends += _also_openvino(draft, precision, threads)
-            else:
-                plain = Path(beside) / "graph.onnx"
-                save_onnx(graph, passport, plain)
-                save_ir(plain, passport, draft, half=precision == "fp16")
-                backends = [(OpenVino(draft, precision, threads), precision)]
+        made = _make(predictor, dataset, split, format, precision, threads, progress)
+        passport = passport.model_copy(update={"kept": made.kept})
+        made.save(passport, draft)
         proof = prove(
-            backends,
+            made.opened(draft),
             predictor,
             dataset,
             split=split,
@@ -123,50 +108,79 @@ def export(
         passport = passport.model_copy(update={"digest": digest_of(draft), "proof": proof})
         if not proof.passed:
             return Outcome(None, passport)
-        if format == "onnx":
-            save_onnx(graph, passport, draft)
-        elif format == "openvino":
-            save_ir(plain, passport, draft, half=precision == "fp16")
-        else:
-            save_program(program, passport, draft)
-        publish(draft.parent, target.parent, [file for file in (target.with_suffix(".bin").name, target.name) if (draft.parent / file).is_file()])
-    made = None
-    if runner:
-        from maskwright.export.runner import write_runner
+        made.save(passport, draft)
+        if digest_of(draft) != passport.digest:
+            raise RunError(f"{target.name} came out otherwise the second time", "please report this")
+        publish(draft.parent, target.parent, [file.name for file in files_of(draft)])
+    return Outcome(target, passport, write_runner(target) if runner else None)
 
-        made = write_runner(target)
-    return Outcome(target, passport, made)
+
+@dataclass(frozen=True)
+class Made:
+    """A model in some format, in no file yet."""
+
+    save: Callable[[Passport, Path], None]
+    opened: Callable[[Path], list[tuple[Backend, Precision]]]
+    """The runtimes that read the saved file, its own first."""
+    kept: tuple[str, ...] = ()
+    """Layers that int8 left in fp32."""
+
+
+def _make(
+    predictor: Predictor,
+    dataset: Dataset,
+    split: str,
+    format: Format,
+    precision: Precision,
+    threads: int | None,
+    progress: Progress,
+) -> Made:
+    program = trace(Whole(predictor.spec, predictor.network, predictor.tta).eval())
+    if format == "torch":
+        return Made(
+            lambda passport, path: save_program(program, passport, path),
+            lambda path: [(TorchPackage(path), precision)],
+        )
+    graph, kept = to_onnx(program), ()
+    if precision == "int8":
+        graph, kept = _in_int8(graph, _pictures(dataset, split, predictor.channels), threads, progress)
+    if format == "openvino":
+        return Made(
+            lambda passport, path: save_ir(graph, passport, path, half=precision == "fp16"),
+            lambda path: [(OpenVino(path, precision, threads), precision)],
+            kept,
+        )
+    if precision == "fp16":
+        graph = halve(graph)
+    return Made(
+        lambda passport, path: save_onnx(graph, passport, path),
+        lambda path: [(OnnxRuntime(path, threads), precision), *_also_openvino(path, precision, threads)],
+        kept,
+    )
 
 
 def _in_int8(
-    graph: Any,
-    dataset: Dataset,
-    split: str,
-    predictor: Predictor,
-    threads: int | None,
-    progress: Progress,
+    graph: Any, shown: Sequence[Picture], threads: int | None, progress: Progress
 ) -> tuple[Any, tuple[str, ...]]:
     """The graph in 8 bits, with as few layers left in fp32 as keep it well within the tolerance, and their names."""
-    shown = _pictures(dataset, split, predictor.channels)
-    ranked: tuple[str, ...] = ()
+    everywhere = quantise(graph, shown)
+    if _flips_few(graph, everywhere, shown, threads):
+        return everywhere, ()
+    progress.say("8 bits everywhere flip too many pixels: looking for the layers that need more")
+    ranked = sensitive(graph, everywhere, shown[:SEEN_CLOSELY])
     for number in STEPS:
-        if number and not ranked:
-            progress.say("8 bits everywhere are too few: looking for the layers that need more")
-            ranked = sensitive(graph, made, shown[:4])
-        kept = ranked[:number]
-        made = quantise(graph, shown, kept)
-        share = _flipped(graph, made, shown, threads)
-        progress.say(f"int8, {len(kept)} layers left in fp32: {share:.2%} of pixels flipped")
-        if share <= TOLERANCES["int8"].flipped / 2 or number >= len(ranked) > 0:
+        made = quantise(graph, shown, ranked[:number])
+        if _flips_few(graph, made, shown, threads):
             break
-    return made, kept
+    return made, ranked[:number]
 
 
-def _flipped(graph: Any, made: Any, shown: Sequence[Picture], threads: int | None) -> float:
-    """Share of the pixels of `shown` whose class differs between two graphs."""
+def _flips_few(graph: Any, made: Any, shown: Sequence[Picture], threads: int | None) -> bool:
+    """Whether two graphs give the same class to so many pixels of `shown` that the gate will be passed."""
     one, other = (OnnxRuntime.of_graph(model, threads) for model in (graph, made))
-    differ = [(one(picture[None], ("mask",))[0] != other(picture[None], ("mask",))[0]) for picture in shown]
-    return float(sum(map(np.count_nonzero, differ)) / sum(mask.size for mask in differ))
+    differ = [one(picture[None], ("mask",))[0] != other(picture[None], ("mask",))[0] for picture in shown]
+    flipped = sum(int(np.count_nonzero(mask)) for mask in differ)
+    return flipped <= TOLERANCES["int8"].flipped / 2 * sum(mask.size for mask in differ)
 
 
 def _pictures(dataset: Dataset, split: str, channels: int) -> list[Picture]:
@@ -176,7 +190,9 @@ def _pictures(dataset: Dataset, split: str, channels: int) -> list[Picture]:
         with suppress(DataError):
             shown.append(dataset.image(item, channels))
     if not shown:
-        raise DataError(f"{dataset.name} has no picture in split {split!r} that can be read", "choose --split")
+        raise DataError(
+            f"{dataset.name} has no picture in split {split!r} that can be read", "choose --split"
+        )
     return shown
 
 
@@ -214,7 +230,9 @@ def _target(
     return path
 
 
-def _dataset(data: str | Path | Dataset | None, run: RunFolder | None, folder: Path, progress: Progress) -> Dataset:
+def _dataset(
+    data: str | Path | Dataset | None, run: RunFolder | None, folder: Path, progress: Progress
+) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if data is not None:

@@ -150,7 +150,9 @@ def _chosen(dataset: Dataset, split: str, most: int) -> list[Item]:
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:
     """At most so many, from all over."""
-    return [items[place] for place in sorted({round(place) for place in np.linspace(0, len(items) - 1, most)})]
+    return [
+        items[place] for place in sorted({round(place) for place in np.linspace(0, len(items) - 1, most)})
+    ]
 
 
 def _eager(predictor: Predictor, images: np.ndarray, timed: Tally | None) -> list[NDArray[Any]]:
@@ -183,7 +185,10 @@ def _batch(pictures: Sequence[Picture], shape: tuple[int, int, int]) -> np.ndarr
 
 
 def _stretched(picture: Picture, height: int, width: int) -> Picture:
-    bands = [Image.fromarray(band).resize((width, height), Image.Resampling.BILINEAR) for band in picture.transpose(2, 0, 1)]
+    bands = [
+        Image.fromarray(band).resize((width, height), Image.Resampling.BILINEAR)
+        for band in picture.transpose(2, 0, 1)
+    ]
     return np.stack([np.asarray(band) for band in bands], axis=2)
 
 

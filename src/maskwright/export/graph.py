@@ -25,7 +25,7 @@ EXAMPLE = (2, 101, 203)
 def trace(whole: Whole) -> ExportedProgram:
     """The module as a program of torch operators, for any N, H and W. Raises RunError where torch cannot."""
     images = torch.zeros(*EXAMPLE, whole.spec.channels, dtype=torch.uint8)
-    any_size = {"images": {axis: Dim.AUTO for axis in range(3)}}
+    any_size = {"images": dict.fromkeys(range(3), Dim.AUTO)}
     try:
         with _quiet(), torch.no_grad():
             return torch.export.export(whole, (images,), dynamic_shapes=any_size)
@@ -97,11 +97,11 @@ def save_onnx(model: Any, passport: Passport, path: Path) -> None:
     path.write_bytes(content)
 
 
-def save_ir(onnx_file: Path, passport: Passport, path: Path, *, half: bool = False) -> None:
-    """OpenVINO's IR of an ONNX file: `path` (.xml) and its weights beside it (.bin), of 16 bits where `half`."""
+def save_ir(graph: Any, passport: Passport, path: Path, *, half: bool = False) -> None:
+    """OpenVINO's IR of an onnx.ModelProto: `path` (.xml) and its weights beside it (.bin), of 16 bits where `half`."""
     import openvino
 
-    model = openvino.Core().read_model(onnx_file)
+    model = openvino.Core().read_model(graph.SerializeToString())
     model.set_rt_info(passport.to_json(), [KEY])
     openvino.save_model(model, path, compress_to_fp16=half)
 
@@ -110,13 +110,17 @@ def save_program(program: ExportedProgram, passport: Passport, path: Path) -> No
     """A `torch.export` package with the passport as an extra member, and no pickled example in it."""
     program._example_inputs = None  # torch pickles them, and they are zeros
     with _quiet():
-        torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(passport.model_dump(mode="json"))})
+        torch.export.save(
+            program, path, extra_files={f"{KEY}.json": json.dumps(passport.model_dump(mode="json"))}
+        )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Exporters talk at length of what does not concern a user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch._export")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch._export")
+    ]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -30,9 +30,7 @@ def halve(model: Any) -> Any:
         name = f"{tensor.name}/fp16"
         kept.append(numpy_helper.from_array(wide.astype(np.float16), name))
         casts.append(
-            onnx.helper.make_node(
-                "Cast", [name], [tensor.name], f"{name}/cast", to=onnx.TensorProto.FLOAT
-            )
+            onnx.helper.make_node("Cast", [name], [tensor.name], f"{name}/cast", to=onnx.TensorProto.FLOAT)
         )
     nodes = [*casts, *copy.graph.node]
     del copy.graph.initializer[:]

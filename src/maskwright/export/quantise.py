@@ -1,4 +1,4 @@
-"""int8: static quantisation of the network inside a graph, calibrated on real pictures; what is sensitive stays fp32."""
+"""int8: static quantisation of the network inside a graph, calibrated on real pictures; the sensitive stays fp32."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from maskwright.tensors import Picture
 
 QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Where the time goes. What lies between them (additions, activations) takes part where the runtime fuses it."""
+
 
 def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) -> Any:
     """A ModelProto whose network computes in 8 bits, but for the nodes called `keep`.

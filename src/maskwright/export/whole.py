@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from functools import reduce
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -25,9 +25,9 @@ from maskwright.tensors import Images, Logits
 Said: TypeAlias = tuple[
     UInt8[Tensor, "N H W"], Float[Tensor, "N K H W"], Float[Tensor, "N K H W"], Float[Tensor, "N k H W"]
 ]
-"""In the order of `backends.OUTPUTS`, all at the pictures' own size: class ids; probabilities, from which they were decided; what those
-are worth, p^(1 / temperature) brought back to a sum of 1; and the network's logits of the picture as it is, one channel
-for a sigmoid. A plain tuple: a package that is read without us must not need our classes.
+"""In the order of `backends.OUTPUTS`, all at the pictures' own size: class ids; the probabilities from which they were
+decided; what those are worth, p^(1 / temperature) brought back to a sum of 1; and the network's logits of the picture as
+it is, one channel for a sigmoid. A plain tuple: a package that is read without us must not need our classes.
 """
 
 
@@ -91,7 +91,8 @@ def calibrated(shares: Float[Tensor, "N K H W"], temperature: float) -> Float[Te
 
 def _within(length: int, rows: int, height: int, most: int) -> int:
     """round(length * rows / height), at least 1 and at most `most`: in whole numbers, that every runtime has."""
-    return torch.sym_max(1, torch.sym_min(most, (2 * length * rows + height) // (2 * height)))
+    inside = torch.sym_min(most, (2 * length * rows + height) // (2 * height))
+    return cast(int, torch.sym_max(1, inside))
 
 
 def _shrink(pictures: Images, rows: int, columns: int) -> Images:
@@ -105,8 +106,9 @@ def triangles(old: int, new: int) -> Float[Tensor, "new old"]:
     """How much each old pixel weighs in each new one: a triangle as wide as two pixels, of the larger kind."""
     scale = old / new
     centres = (torch.arange(new, dtype=torch.float32) + 0.5) * scale
-    reach = torch.sym_max(scale, 1.0)
-    weights = (1 - (torch.arange(old) + 0.5 - centres[:, None]).abs() / reach).clamp(min=0)
+    reach = cast(float, torch.sym_max(scale, 1.0))
+    distances: Tensor = (torch.arange(old) + 0.5 - centres[:, None]).abs() / reach
+    weights = (1 - distances).clamp(min=0)
     return weights / weights.sum(dim=1, keepdim=True)
 
 

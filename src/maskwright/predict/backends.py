@@ -102,7 +102,9 @@ class OpenVino:
 
             results = [self._model.output(name) for name in outputs]
             part = Model(results, self._model.get_parameters(), "maskwright")
-            self._compiled[outputs] = self._core.compile_model(part, "CPU", self._hints).create_infer_request()
+            self._compiled[outputs] = self._core.compile_model(
+                part, "CPU", self._hints
+            ).create_infer_request()
         return self._compiled[outputs].infer
 
 

@@ -62,4 +62,3 @@ def find_exported(name: str | Path) -> Path | None:
     if not path.is_file():
         raise RunError(f"there is no file {path}", "`maskwright export RUN` writes one")
     return path
-

@@ -1,7 +1,7 @@
 """What an exported file says of itself: the model's spec, where it comes from, and the proof. Read without running it.
 
-It is one JSON text: in the metadata of an ONNX file, in the `rt_info` of an OpenVINO IR, in a member of a `torch.export`
-package. The file may come from a stranger: sizes are bounded, and nothing is unpickled.
+It is one JSON text: in the metadata of an ONNX file, in the `rt_info` of an OpenVINO IR, in a member of a
+`torch.export` package. The file may come from a stranger: sizes are bounded, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -115,11 +115,11 @@ class Passport(Part):
     """Layers that int8 left in fp32."""
     weights: Text = ""
     """SHA-256 of the model folder's weights."""
-    receipt: dict[Text, Text] = {}
+    receipt: dict[Text, Text] = Field(default_factory=dict)
     """What the run was made with, for people."""
-    scores: dict[Text, FiniteFloat | None] = {}
+    scores: dict[Text, FiniteFloat | None] = Field(default_factory=dict)
     """`dice_image` of the run by split."""
-    versions: dict[Text, Text] = {}
+    versions: dict[Text, Text] = Field(default_factory=dict)
     """Of what the file was made with."""
     digest: Text = ""
     """SHA-256 of the file without this text."""
@@ -191,7 +191,9 @@ def parse_onnx(path: Path) -> Any:
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except DecodeError as error:
-        raise RunError(f"{path} is damaged or cut short, or no ONNX file", "copy or export it again") from error
+        raise RunError(
+            f"{path} is damaged or cut short, or no ONNX file", "copy or export it again"
+        ) from error
     if not model.graph.node:
         raise RunError(f"{path} is damaged or cut short: it holds no graph", "copy or export it again")
     if any(tensor.external_data for tensor in model.graph.initializer):
@@ -262,13 +264,18 @@ def torch_digest(path: Path) -> str:
     found = hashlib.sha256()
     with zipfile.ZipFile(path) as archive:
         for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
-            if entry.filename.endswith(f"extra/{KEY}.json"):
-                continue
+            if entry.filename.endswith(f"extra/{KEY}.json") or "/.data/" in entry.filename:
+                continue  # torch numbers its packages there
             found.update(entry.filename.encode())
             with archive.open(entry) as member:
                 while block := member.read(1 << 20):
                     found.update(block)
     return found.hexdigest()
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, and before it the weights of an OpenVINO IR."""
+    return [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
 
 
 def digest_of(path: Path) -> str:
