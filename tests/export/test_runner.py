@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskwright.data.arrays import LARGEST
 from maskwright.data.classes import ClassMap
-from maskwright.data.image_io import ENDINGS, LARGEST, read_image, save_mask
+from maskwright.data.image_io import ENDINGS, read_image, save_mask
 from maskwright.errors import DataError, RunError
 from maskwright.export.runner import write_runner
 from maskwright.predict.predictor import TAILS, plan

@@ -10,7 +10,12 @@ from maskwright.cli.answer import Answer
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, its name, or a model folder.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="A run, its name, a model folder, or hf:user/name[@revision]."
+        ),
+    ],
 ) -> Answer:
     """Show the model card of a run or a model folder."""
     from rich.markdown import Markdown
