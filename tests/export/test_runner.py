@@ -304,6 +304,44 @@ def test_numpy_pillow_and_onnxruntime_are_enough(exported: Path, tmp_path: Path)
     check_all_of_it(exported, tmp_path, python)
 
 
+@pytest.mark.slow
+def test_an_exported_network_gives_the_bytes_that_predict_writes(tmp_path: Path) -> None:
+    import torch
+
+    from maskwright.config import InputConfig, ModelConfig
+    from maskwright.export.graph import save_onnx, to_onnx, trace
+    from maskwright.export.whole import Whole
+    from maskwright.predict.model_folder import ModelSpec, build_from_spec
+    from maskwright.predict.passport import Passport
+    from maskwright.predict.predictor import Predictor
+
+    spec = ModelSpec(
+        model=ModelConfig(name="unet", width=4, depth=2),
+        input=InputConfig(size=(32, 48), channels=3),
+        mean=(0.4, 0.5, 0.6),
+        deviation=(0.2, 0.2, 0.3),
+        classes=CLASSES.names,
+        colours=CLASSES.colours,
+    )
+    torch.manual_seed(0)
+    predictor = Predictor(spec, build_from_spec(spec), torch.device("cpu"))
+    graph = to_onnx(trace(Whole(spec, predictor.network, predictor.tta).eval()))
+    save_onnx(graph, Passport(run="zoo", spec=spec), tmp_path / "model.onnx")
+    write_runner(tmp_path / "model.onnx")
+    (tmp_path / "photos").mkdir()
+    paths = [
+        path.rename(path.with_name(f"{path.suffix[1:]}-{path.name}")) for path in zoo(tmp_path / "photos")
+    ]
+    done = run(tmp_path, tmp_path / "photos", "--out", tmp_path / "theirs", "--threads", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    predictor.save(tmp_path / "ours", *paths)
+    ours = {path.name: path.read_bytes() for path in (tmp_path / "ours").iterdir()}
+    theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    assert len(ours) == len(paths)
+    flipped = [name for name in ours if ours[name] != theirs[name]]
+    assert len(flipped) <= 1  # a pixel on the edge between two classes may fall to the other side
+
+
 def test_files_are_named_as_predict_names_them(runner: ModuleType, tmp_path: Path) -> None:
     for name in ("a.png", "b.JPG", ".hidden.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"")

@@ -105,6 +105,7 @@ def open_model(file: Path | None, threads: int) -> tuple[Any, Any]:
         raise ValueError(f"{len(beside)} .onnx files lie beside run.py: say which with --model FILE.onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # 0: all cores
+    options.log_severity_level = 3  # errors only, which are raised as well
     # On the CPU the file was proven to give the masks of the trained network.
     model = onnxruntime.InferenceSession(file or beside[0], options, ["CPUExecutionProvider"])
     about = json.loads(model.get_modelmeta().custom_metadata_map.get("maskwright", "{}"))
