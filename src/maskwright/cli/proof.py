@@ -78,8 +78,8 @@ def proof_notes(passport: Passport, proof: Proof) -> list[str]:
     sizes = ", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes)
     lines = [
         f"{proof.pictures} pictures of {proof.data} ({proof.split}) at their own size, and batches of {sizes}.",
-        f"Allowed: {limit.flipped:.2%} of pixels, {limit.dice:g} of Dice (contract {proof.contract}), {limit.probability:g}"
-        + f" of a probability. {proof.date}, {proof.cpu}, {proof.threads} threads.",
+        f"Allowed: {limit.flipped:.2%} of pixels, {limit.dice:g} of Dice, {limit.probability:g} of a probability.",
+        f"Contract {proof.contract}, {proof.date}, {proof.cpu}, {proof.threads} threads.",
     ]
     if passport.tta != "none":
         looks = {"flips": 2, "scales": 6}.get(passport.tta, 1)

@@ -14,7 +14,8 @@ def show(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN_OR_MODEL_OR_FILE", help="A run, its name, a model folder or an exported file."
+            metavar="RUN_OR_MODEL_OR_FILE",
+            help="A run, its name, a model folder, an exported file, or hf:user/name[@revision].",
         ),
     ],
 ) -> Answer:
@@ -61,7 +62,8 @@ def _exported(file: Path) -> Answer:
     sees = "at its own size" if spec.input.fit == "crop" else f"at {height} x {width} ({spec.input.fit})"
     facts = {
         "Run": passport.run,
-        "Network": f"{spec.model.name}, sees a picture {sees}, {spec.input.normalise} normalisation, {passport.precision}",
+        "Network": f"{spec.model.name}, sees a picture {sees}, {spec.input.normalise} normalisation",
+        "Precision": passport.precision,
         "Classes": ", ".join(spec.classes),
         "Looks": "once" if passport.tta == "none" else f"several times ({passport.tta})",
         "Threshold, temperature": f"{spec.threshold:g}, {spec.temperature:.3f}",

@@ -26,7 +26,8 @@ from maskwright.export.whole import Whole
 from maskwright.files import publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
-from maskwright.predict.model_folder import WEIGHTS, find_model
+from maskwright.predict.hub import WEIGHTS
+from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of, files_of
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
@@ -82,6 +83,8 @@ def export(
     file. data, split, pictures: where the proof comes from. runner: write run.py beside it. Raises UserError.
     """
     _check_kind(format, precision)
+    if runner and format != "onnx":
+        raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
     folder = find_model(model)
     run = RunFolder(folder.parent) if (folder.parent / "recipe.yaml").is_file() else None
     predictor = Predictor.load(folder, "cpu", tta)
@@ -141,7 +144,8 @@ def _make(
             lambda passport, path: save_program(program, passport, path),
             lambda path: [(TorchPackage(path), precision)],
         )
-    graph, kept = to_onnx(program), ()
+    graph: Any = to_onnx(program)
+    kept: tuple[str, ...] = ()
     if precision == "int8":
         graph, kept = _in_int8(graph, _pictures(dataset, split, predictor.channels), threads, progress)
     if format == "openvino":
@@ -180,7 +184,7 @@ def _flips_few(graph: Any, made: Any, shown: Sequence[Picture], threads: int | N
     one, other = (OnnxRuntime.of_graph(model, threads) for model in (graph, made))
     differ = [one(picture[None], ("mask",))[0] != other(picture[None], ("mask",))[0] for picture in shown]
     flipped = sum(int(np.count_nonzero(mask)) for mask in differ)
-    return flipped <= TOLERANCES["int8"].flipped / 2 * sum(mask.size for mask in differ)
+    return bool(flipped <= TOLERANCES["int8"].flipped / 2 * sum(mask.size for mask in differ))
 
 
 def _pictures(dataset: Dataset, split: str, channels: int) -> list[Picture]:

@@ -232,7 +232,7 @@ def faults(row: Row, limit: Tolerance) -> tuple[str, ...]:
     found = []
     if row.share > limit.flipped:
         found.append(f"{row.share:.4%} of pixels flipped, at most {limit.flipped:.4%}")
-    moved = max((abs(end) for end in row.change_ci95 or (row.change or 0.0,)))
+    moved = max(abs(end) for end in row.change_ci95 or (row.change or 0.0,))
     if moved > limit.dice:
         found.append(f"Dice moved by up to {moved:.4f}, at most {limit.dice:.4f}")
     if row.probability > limit.probability:

@@ -21,13 +21,12 @@ from maskwright.predict.postprocess import decide, probabilities
 from maskwright.predict.tta import scaled, views
 from maskwright.tensors import Images, Logits
 
-
 Said: TypeAlias = tuple[
     UInt8[Tensor, "N H W"], Float[Tensor, "N K H W"], Float[Tensor, "N K H W"], Float[Tensor, "N k H W"]
 ]
 """In the order of `backends.OUTPUTS`, all at the pictures' own size: class ids; the probabilities from which they were
-decided; what those are worth, p^(1 / temperature) brought back to a sum of 1; and the network's logits of the picture as
-it is, one channel for a sigmoid. A plain tuple: a package that is read without us must not need our classes.
+decided; what those are worth, p^(1 / temperature) brought back to a sum of 1; and the network's logits of the picture
+as it is, one channel for a sigmoid. A plain tuple: a package that is read without us must not need our classes.
 """
 
 

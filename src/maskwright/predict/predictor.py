@@ -107,7 +107,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path_or_run: str | Path, device: str = "auto", tta: str | None = None) -> Predictor:
-        """From a model folder, a run folder or a run's name.
+        """From a model folder, a run folder, a run's name, or `hf:user/name[@revision]` on a hub (see `hub.fetch`).
 
         tta: None is what the recipe said (`input.tta`). `none` looks once; `flips` averages the probabilities with
         those of the mirrored picture; `scales` does so at 0.75, 1 and 1.25 of the network's input size: six times the
