@@ -71,13 +71,22 @@ def fit_images(
     placement = place(native_hw, size, fit)
     inner = (placement.height, placement.width)
     if inner != native_hw:
-        images_BCHW = F.interpolate(images_BCHW, inner, mode="bilinear", align_corners=False, antialias=True)
+        images_BCHW = antialiased(images_BCHW, inner)
     pads = _pads(placement, size, fit)
     if not any(pads):
         return images_BCHW
     colour = images_BCHW.new_zeros(images_BCHW.shape[1]) if fill is None else fill.to(images_BCHW)
     inside = F.pad(images_BCHW.new_ones(1, 1, *inner), pads).bool()
     return torch.where(inside, F.pad(images_BCHW, pads), colour.view(1, -1, 1, 1))
+
+
+def antialiased(images_BCHW: Images, size: tuple[int, int]) -> Images:
+    """Bilinear resampling in which each output pixel weighs all the input pixels under it."""
+    if (
+        images_BCHW.shape[3] == size[1] == 1 < max(images_BCHW.shape[2], size[0])
+    ):  # torch 2.15 gives every row of a single column the same value
+        return antialiased(images_BCHW.transpose(2, 3), size[::-1]).transpose(2, 3)
+    return F.interpolate(images_BCHW, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def fit_labels(
