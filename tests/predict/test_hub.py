@@ -48,16 +48,18 @@ SPEC = ModelSpec(
 
 def environment(monkeypatch: pytest.MonkeyPatch, address: str, home: Path, token: str | None = TOKEN) -> None:
     """huggingface_hub reads its environment once, when it is first imported: here it is told directly."""
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(home / "stored_tokens"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # hf_xet speaks another protocol, past ours
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    told = {
+        "ENDPOINT": address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "HF_HUB_DISABLE_TELEMETRY": True,
+        "HF_HUB_DISABLE_XET": True,  # hf_xet speaks another protocol, past ours
+        "HF_HUB_OFFLINE": False,
+    }
+    for name, value in told.items():
+        monkeypatch.setattr(constants, name, value, raising=False)  # old versions lack some
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     if token is not None:
@@ -180,6 +182,22 @@ def test_a_revision_is_what_it_was(hub: Hub, folder: Path) -> None:
     asked = len(hub.asked)
     assert Predictor.load(f"hf:ada/pets@{first}", "cpu").temperature == 1.0
     assert len(hub.asked) == asked  # a commit that is cached asks nobody
+
+
+def test_config_and_weights_are_of_one_commit(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody pushes while we fetch: between config.json and the rest."""
+    mine = files_of(folder)
+    hub.place("ada/pets", mine)
+    check = hub_module._check_ours
+
+    def check_slowly(model: HubModel, config: Path) -> None:
+        check(model, config)
+        hub.place("ada/pets", {"model.safetensors": b"newer", "README.md": b"newer"})
+
+    monkeypatch.setattr(hub_module, "_check_ours", check_slowly)
+    assert files_of(fetch("ada/pets")) == mine
 
 
 def test_what_is_cached_needs_no_network(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +443,6 @@ def test_the_page_is_true(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_the_environment_of_huggingface_hub_rules(hub: Hub, folder: Path, tmp_path: Path) -> None:
     """Two processes, as two people: HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are all they share."""
     common = {
