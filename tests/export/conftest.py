@@ -15,7 +15,7 @@ SMALL = {
     "input.size": (32, 48),
     "input.fit": "letterbox",
     "input.normalise": "dataset",
-    "train.epochs": 6,
+    "train.epochs": 16,
     "train.batch": 8,
     "augment.flip": False,
 }

@@ -295,7 +295,7 @@ def test_a_model_of_another_tool_is_told(tmp_path: Path) -> None:
         read_passport(tmp_path / "other.onnx")
     for name, text in (("other.xml", "<net/>"), ("bomb.xml", '<!DOCTYPE x [<!ENTITY a "a">]><net>&a;</net>')):
         (tmp_path / name).write_text(text)
-        with pytest.raises(RunError, match="not exported by maskwright|XML entities"):
+        with pytest.raises(RunError, match=r"not exported by maskwright|XML entities"):
             Exported.load(tmp_path / name)
     (tmp_path / "other.pt2").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(RunError, match="damaged"):

@@ -21,6 +21,7 @@ from maskwright.predict.postprocess import decide, probabilities
 from maskwright.predict.tta import scaled, views
 from maskwright.tensors import Images, Logits
 
+Shares: TypeAlias = Float[Tensor, "N K H W"]
 Said: TypeAlias = tuple[
     UInt8[Tensor, "N H W"], Float[Tensor, "N K H W"], Float[Tensor, "N K H W"], Float[Tensor, "N k H W"]
 ]
@@ -47,7 +48,16 @@ class Whole(nn.Module):
         looks = [logits for scale in self.scales for logits in self.look(pictures, scale)]  # N k H W each
         shares = reduce(operator.add, map(probabilities, looks)) / len(looks)  # N K H W
         mask = decide(shares, self.spec.threshold)
-        return mask, shares, calibrated(shares, self.spec.temperature), looks[0]
+        return mask, shares, self.calibrated(looks, shares), looks[0]
+
+    def calibrated(self, looks: list[Logits], shares: Shares) -> Shares:
+        """As `Prediction.calibrated`; of one look that is softmax(logits / T), which costs less than a power."""
+        if self.spec.temperature == 1:
+            return shares.clone()
+        if len(looks) == 1:
+            return probabilities(looks[0] / self.spec.temperature)
+        powers = shares ** (1 / self.spec.temperature)
+        return powers / powers.sum(dim=1, keepdim=True)
 
     def look(self, pictures: Images, scale: float) -> list[Logits]:
         """The network's logits at the pictures' own size: of the pictures, and of their mirror images turned back."""
@@ -78,14 +88,6 @@ class Whole(nn.Module):
             return [self.network(seen)]
         both = self.network(torch.cat([seen, seen.flip(3)]))
         return [both[: seen.shape[0]], both[seen.shape[0] :].flip(3)]
-
-
-def calibrated(shares: Float[Tensor, "N K H W"], temperature: float) -> Float[Tensor, "N K H W"]:
-    """`Prediction.calibrated` of a batch."""
-    if temperature == 1:
-        return shares.clone()
-    powers = shares ** (1 / temperature)
-    return powers / powers.sum(dim=1, keepdim=True)
 
 
 def _within(length: int, rows: int, height: int, most: int) -> int:

@@ -36,36 +36,50 @@ class OnnxRuntime:
     """ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        parse_onnx(path)  # names the fault in our words, and refuses weights that lie elsewhere
-        self._open(str(path), path, threads)
+        self._begin(parse_onnx(path), path, threads)
+        self._session(OUTPUTS[:2])  # what it does not take is told now
 
     @classmethod
     def of_graph(cls, model: Any, threads: int | None = None) -> OnnxRuntime:
         """Of an onnx.ModelProto that lies in no file."""
         made = cls.__new__(cls)
-        made._open(model.SerializeToString(), Path("the graph"), threads)
+        made._begin(model, Path("the graph"), threads)
         return made
 
-    def _open(self, source: str | bytes, path: Path, threads: int | None) -> None:
-        onnxruntime = _imported("onnxruntime", "ONNX Runtime")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        self.name = f"ONNX Runtime {onnxruntime.__version__}"
-        self._path = path
-        try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime has a class of errors for each of its codes, all Exceptions
-            raise _refused(path, self.name, error) from error
-        self._run = onnxruntime.RunOptions()
-        self._run.only_execute_path_to_fetches = True
+    def _begin(self, model: Any, path: Path, threads: int | None) -> None:
+        self._runtime = _imported("onnxruntime", "ONNX Runtime")
+        self._options = self._runtime.SessionOptions()
+        self._options.intra_op_num_threads = threads or 0
+        self._options.log_severity_level = 3
+        self.name = f"ONNX Runtime {self._runtime.__version__}"
+        self._model, self._path = model, path
+        self._sessions: dict[tuple[str, ...], Any] = {}
 
     def __call__(self, images: Pictures, outputs: Sequence[str]) -> list[NDArray[Any]]:
+        session = self._session(tuple(outputs))
         try:
-            found: list[NDArray[Any]] = self._session.run(list(outputs), {INPUT: images}, self._run)
-        except Exception as error:
+            found: list[NDArray[Any]] = session.run(list(outputs), {INPUT: images})
+        except Exception as error:  # the runtime has a class of errors for each of its codes, all Exceptions
             raise _failed(self._path, self.name, images, error) from error
         return found
+
+    def _session(self, outputs: tuple[str, ...]) -> Any:
+        """One whose graph ends in these: whatever is fetched, the runtime computes all outputs that a graph has."""
+        if outputs not in self._sessions:
+            graph = self._model.graph
+            every = list(graph.output)
+            del graph.output[:]
+            graph.output.extend(value for value in every if value.name in outputs)
+            try:
+                self._sessions[outputs] = self._runtime.InferenceSession(
+                    self._model.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:
+                raise _refused(self._path, self.name, error) from error
+            finally:
+                del graph.output[:]
+                graph.output.extend(every)
+        return self._sessions[outputs]
 
 
 class OpenVino:
