@@ -224,7 +224,7 @@ def _target(
 ) -> Path:
     suffix = next(suffix for suffix, kind in SUFFIXES.items() if kind == format)
     if out is None:
-        inside = folder if run is None else run.path / "export"
+        inside = folder if run is None else run.exports
         return inside / f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"
     path = Path(out)
     if path.is_dir():
