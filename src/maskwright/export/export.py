@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from maskwright.config import suggest
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.export.gate import PICTURES, TOLERANCES, prove, spread
-from maskwright.export.graph import save_ir, save_onnx, save_program, to_onnx, trace
+from maskwright.export.graph import save_ir, save_onnx, save_program, stamp_ir, to_onnx, trace
 from maskwright.export.half import halve
 from maskwright.export.quantise import quantise, sensitive
 from maskwright.export.runner import write_runner
@@ -111,7 +112,7 @@ def export(
         passport = passport.model_copy(update={"digest": digest_of(draft), "proof": proof})
         if not proof.passed:
             return Outcome(None, passport)
-        made.save(passport, draft)
+        made.stamp(passport, draft)
         if digest_of(draft) != passport.digest:
             raise RunError(f"{target.name} came out otherwise the second time", "please report this")
         publish(draft.parent, target.parent, [file.name for file in files_of(draft)])
@@ -123,6 +124,8 @@ class Made:
     """A model in some format, in no file yet."""
 
     save: Callable[[Passport, Path], None]
+    stamp: Callable[[Passport, Path], None]
+    """Another passport into the file that lies there; all that is computed stays."""
     opened: Callable[[Path], list[tuple[Backend, Precision]]]
     """The runtimes that read the saved file, its own first."""
     kept: tuple[str, ...] = ()
@@ -141,7 +144,8 @@ def _make(
     program = trace(Whole(predictor.spec, predictor.network, predictor.tta).eval())
     if format == "torch":
         return Made(
-            lambda passport, path: save_program(program, passport, path),
+            partial(save_program, program),
+            partial(save_program, program),
             lambda path: [(TorchPackage(path), precision)],
         )
     graph: Any = to_onnx(program)
@@ -150,14 +154,16 @@ def _make(
         graph, kept = _in_int8(graph, _pictures(dataset, split, predictor.channels), threads, progress)
     if format == "openvino":
         return Made(
-            lambda passport, path: save_ir(graph, passport, path, half=precision == "fp16"),
+            partial(save_ir, graph, half=precision == "fp16"),
+            stamp_ir,
             lambda path: [(OpenVino(path, precision, threads), precision)],
             kept,
         )
     if precision == "fp16":
         graph = halve(graph)
     return Made(
-        lambda passport, path: save_onnx(graph, passport, path),
+        partial(save_onnx, graph),
+        partial(save_onnx, graph),
         lambda path: [(OnnxRuntime(path, threads), precision), *_also_openvino(path, precision, threads)],
         kept,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.errors import RunError
-from maskwright.export.graph import in_network
+from maskwright.export.graph import in_network, quiet
 from maskwright.predict.backends import INPUT
 from maskwright.tensors import Picture
 
@@ -39,19 +39,20 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         try:
-            quantize_static(
-                source,
-                target,
-                _Pictures(pictures),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTISED),
-                nodes_to_quantize=chosen,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"ActivationSymmetric": False, "CalibMovingAverage": True},
-            )
+            with quiet():
+                quantize_static(
+                    source,
+                    target,
+                    _Pictures(pictures),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=list(QUANTISED),
+                    nodes_to_quantize=chosen,
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    calibrate_method=CalibrationMethod.MinMax,
+                    extra_options={"ActivationSymmetric": False, "CalibMovingAverage": True},
+                )
         except Exception as error:  # its own shape inference and sessions fail in many ways
             raise RunError(
                 f"the network cannot be quantised: {' '.join(str(error).split())[:300]}",
