@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskwright.errors import ConfigError, DataError
@@ -26,13 +27,26 @@ def check_review(folder: Path, below: float, targets: Iterable[Path]) -> None:
         raise DataError(f"{inside[0]} would lie among the doubtful masks", "predict that folder separately")
 
 
-def doubt_file(folder: Path, dice: float, source: Path) -> Path:
-    """`folder/0.4312_name.jpg`, with a number where that is taken: the worst come first in any list of names."""
-    stem, number = f"{dice:.4f}_{source.stem}", 2
-    file = folder / f"{stem}.jpg"
-    while file.exists():
-        file, number = folder / f"{stem}-{number}.jpg", number + 1
-    return file
+@dataclass
+class Review:
+    """Where doubtful masks go, and which names are taken there."""
+
+    folder: Path
+    below: float | None
+    """None: nobody asked."""
+    taken: set[str] = field(default_factory=set)
+
+    def place(self, dice: float, source: Path) -> Path | None:
+        """`folder/0.4312_name.jpg`, with a number where that is taken: the worst come first in any list of names.
+        None where there is no doubt. To be asked in the order of the pictures, so that names repeat."""
+        if self.below is None or not dice < self.below:
+            return None
+        stem, number = f"{dice:.4f}_{source.stem}", 2
+        name = stem
+        while name.casefold() in self.taken:
+            name, number = f"{stem}-{number}", number + 1
+        self.taken.add(name.casefold())
+        return self.folder / f"{name}.jpg"
 
 
 def write_doubts(folder: Path, rows: Sequence[tuple[float, Path, Path | None]]) -> None:
