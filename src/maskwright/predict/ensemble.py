@@ -65,6 +65,9 @@ class Ensemble:
         """Decode or convert to uint8 HWC with the channels of the widest member. Raises DataError."""
         return self._widest.picture(image)
 
+    def identity(self) -> str:
+        return " + ".join(member.identity() for member in self.members)
+
     save = save_answers
 
 

@@ -18,6 +18,8 @@ class Job:
     """A picture to predict, and what becomes of it."""
 
     source: Path
+    name: str
+    """Below the folder or the fixed part of the glob that it was found in; no two jobs of a call have the same."""
     targets: Mapping[Kind, Path]
 
 
@@ -30,16 +32,19 @@ def plan(out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]) -> list[
     taken: dict[str, Path] = {}
     for path, name in sources.values():
         base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
-        targets = {kind: out / base.with_name(base.name + TAILS[kind]) for kind in save}
+        targets = {kind: out / base.with_name(base.name + TAILS[kind]) for kind in save if kind in TAILS}
         for target in targets.values():
             if target.resolve() in sources:
                 raise DataError(f"{target} is a picture and would be overwritten", "choose another --out")
-            other = taken.setdefault(str(target).casefold(), path)
+        # Behind the slash, which no path ends with, stands what tables call the picture.
+        for place in (*targets.values(), f"{name}/"):
+            other = taken.setdefault(str(place).casefold(), path)
             if other != path:
                 raise DataError(
-                    f"{other} and {path} would both be written to {target}", "predict them separately"
+                    f"{other} and {path} would both be written to {str(place).rstrip('/')}",
+                    "predict them separately",
                 )
-        jobs.append(Job(path, targets))
+        jobs.append(Job(path, name.as_posix(), targets))
     return jobs
 
 

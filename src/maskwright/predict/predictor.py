@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from contextlib import AbstractContextManager
 from functools import reduce
@@ -114,6 +115,14 @@ class Predictor:
                 f"a picture of shape {picture.shape} has no pixels", "give H x W x C with H, W >= 1"
             )
         return to_channels(picture, self.channels)
+
+    def identity(self) -> str:
+        """A digest of the weights and of all that the spec says, and the test-time augmentation."""
+        digest = hashlib.sha256(self.spec.model_dump_json().encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+        return f"{digest.hexdigest()[:16]} {self.tta}"
 
     save = save_answers
 

@@ -12,16 +12,21 @@ from pathlib import Path
 from maskwright.errors import ConfigError, DataError
 from maskwright.files import write_text
 
-TABLE = "review.csv"
+FOLDER, TABLE = "review", "review.csv"
 COLUMNS = ("expected_dice", "input", "review")
 """Of review.csv, worst first; `review` is the overlay, empty where there is no doubt."""
 
 
-def check_review(folder: Path, below: float, targets: Iterable[Path]) -> None:
-    """Raises ConfigError for a limit that is no Dice, DataError where something else lies or will lie in `folder`."""
+def check_limit(below: float) -> None:
+    """Raises ConfigError for a limit that is no Dice."""
     if not 0 <= below <= 1:
         raise ConfigError(f"--review-below {below} is no Dice", "give a number from 0 to 1, such as 0.9")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+
+
+def check_review(folder: Path, targets: Iterable[Path], *, begun: bool) -> None:
+    """Raises DataError where something else lies or will lie in `folder`, unless a call that this one goes on with has
+    `begun` to fill it."""
+    if not begun and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} holds files already", "choose another --out, or move that folder away")
     if inside := [target for target in targets if folder in target.parents]:
         raise DataError(f"{inside[0]} would lie among the doubtful masks", "predict that folder separately")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from maskwright.data.classes import ClassMap
-from maskwright.errors import ConfigError, DataError
-from maskwright.files import write_bytes
+from maskwright.errors import DataError
+from maskwright.files import remove_partials_of, write_bytes
 from maskwright.metrics.calibration import expected_dice
-from maskwright.predict.encode import ENCODE, TAILS, Kind
+from maskwright.predict.encode import ENCODE, Kind, check_kinds
+from maskwright.predict.facts import Facts, facts_of
 from maskwright.predict.inputs import Job, plan
+from maskwright.predict.journal import Entry, Journal, Stamp
 from maskwright.predict.pipeline import overlap
-from maskwright.predict.review import Review, check_review, write_doubts
+from maskwright.predict.review import FOLDER, Review, check_limit, check_review, write_doubts
+from maskwright.predict.whole import FILES, write_whole
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Picture, Prediction
 
@@ -51,6 +54,10 @@ class Answers(Protocol):
 
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction: ...
 
+    def identity(self) -> str:
+        """Text that differs for all that answers otherwise: weights, input side, test-time augmentation."""
+        ...
+
 
 def save_answers(
     self: Answers,
@@ -64,37 +71,67 @@ def save_answers(
 
     A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders
     appear in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the
-    class ids; `overlay` writes `a_overlay.jpg`; `probability` writes `a_probability.npz` with
-    `probabilities` (K H W, float32, those the mask was decided from), `classes` and `temperature`. Where `a.png`
-    is an input as well, the masks are `a.jpg.png` and `a.png.png`.
+    class ids; `plain` and `colour` the same as a grey and as an RGB PNG; `overlay` writes `a_overlay.jpg`;
+    `probability` writes `a_probability.npz` with `probabilities` (K H W, float32, those the mask was decided from),
+    `classes` and `temperature`; `polygons` and `rle` write the objects and the classes as JSON. Where `a.png`
+    is an input as well, the masks are `a.jpg.png` and `a.png.png`. `coco` and `statistics` write files for all
+    pictures of the call: `annotations.json`, and `pixels.csv` with `objects.csv`. docs/predict.md has the formats.
 
     review_below: an overlay of every picture whose expected Dice (in [0, 1], see `expected_dice`; without truth,
     from the calibrated probabilities) is below it goes into `out/review`, named so that the worst come first;
     `review.csv` there lists all pictures.
 
+    What an earlier call has done in `out` is not done again, if the model and the way it looks are the same, the
+    picture has not changed and all that is asked for is there: a call that was killed is gone on with by the same call.
+
     A picture that cannot be read is an entry with `error`, and the rest is done. Raises DataError, before
     anything is predicted, for an input that is not there or would be overwritten, and when `out/review` is not
     empty; ConfigError for a `review_below` outside [0, 1]; RunError when a result cannot be written.
     """
-    unknown = [kind for kind in save if kind not in TAILS]
-    if unknown or not save:
-        raise ConfigError(f"--save {','.join(unknown)} is not known", f"choose from {', '.join(TAILS)}")
-    jobs = plan(Path(out), inputs, save)
-    review = Review(Path(out) / "review", review_below)
+    check_kinds(save)
     if review_below is not None:
-        check_review(review.folder, review_below, [path for job in jobs for path in job.targets.values()])
-    results: list[Saved] = []
-    stages = partial(_read, self), partial(_predicted, self, review), partial(_write, self.classes)
-    with (
-        progress.task("Predicting", len(jobs)) as advance,
-        closing(overlap(jobs, *stages)) as finished,
-    ):
-        for result in finished:
-            results.append(result)
-            advance(1)
+        check_limit(review_below)
+    out, whole = Path(out), [kind for kind in FILES if kind in save]
+    jobs = plan(out, inputs, save)
+    files = [name for kind in whole for name in FILES[kind]]
+    with closing(Journal(out, self.identity())) as journal:
+        _begin(journal, jobs, files, review_below)
+        asked = Asked(review_below, facts=bool(whole))
+        saved = list(_saved(self, jobs, journal, asked, progress))
+        names = [job.name for job, each in zip(jobs, saved, strict=True) if not each.error]
+        for kind in whole:
+            write_whole(kind, out, partial(journal.facts, names), self.classes)
     if review_below is not None:
-        write_doubts(review.folder, [(each.expected_dice, each.input, each.review) for each in results])
-    return results
+        write_doubts(out / FOLDER, [(each.expected_dice, each.input, each.review) for each in saved])
+    return saved
+
+
+def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_below: float | None) -> None:
+    """Nothing that is not ours will be written over or added to; then what is begun is noted. Raises DataError, and
+    RunError where the folder cannot be written to."""
+    for name in files:
+        if (journal.out / name).exists() and name not in journal.whole:
+            raise DataError(f"{journal.out / name} is there already", "choose another --out, or move it away")
+    targets = [path for job in jobs for path in job.targets.values()]
+    strangers = journal.doubts().keys() - {job.name for job in jobs}
+    begun = journal.began_review == review_below and not strangers
+    if review_below is not None:
+        check_review(journal.out / FOLDER, targets, begun=begun)
+    journal.begin()
+    if review_below is not None and not begun:
+        journal.begin_review(review_below)
+    if files:
+        journal.begin_whole(files)
+    remove_partials_of([*targets, *(journal.out / name for name in files)])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted beside the files of each picture."""
+
+    review_below: float | None
+    facts: bool
+    """For the files of the whole call."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +145,44 @@ class Answered:
     doubt: Path | None
 
 
+def _saved(
+    predictor: Answers, jobs: Sequence[Job], journal: Journal, asked: Asked, progress: Progress
+) -> Iterator[Saved]:
+    """In the order of the jobs; those that the journal knows as done are not done again."""
+    stamps = {job.name: _stamp(job.source) for job in jobs}
+    done = {job.name: _done(journal, job, stamps[job.name], asked) for job in jobs}
+    missing = [job for job in jobs if done[job.name] is None]
+    if len(missing) < len(jobs):
+        progress.say(f"{len(jobs) - len(missing)} of {len(jobs)} pictures are done already")
+    review = _review(journal, asked, missing)
+    stages = (
+        partial(_read, predictor),
+        partial(_predicted, predictor, review),
+        partial(_write, predictor, asked),
+    )
+    with (
+        progress.task("Predicting", len(missing)) as advance,
+        closing(overlap(missing, *stages)) as finished,
+    ):
+        for job in jobs:
+            known = done[job.name]
+            if known is not None:
+                yield known
+                continue
+            saved, facts = next(finished)
+            stamp = stamps[job.name]
+            if not saved.error and stamp is not None:
+                journal.add(_entry(journal.out, job, saved, stamp, asked), facts)
+            yield saved
+            advance(1)
+
+
+# Three stages. A job that is not to be decoded whole is told apart in the first, goes through the second as a type of
+# its own, and leaves it as Saved, its files written.
+
+
 def _read(predictor: Answers, job: Job) -> Picture | DataError:
-    """First stage, in a thread of its own. What is read otherwise than whole is told apart here, and comes out as a
-    type of its own, for which the next stage has another way."""
+    """In a thread of its own, ahead of the others."""
     try:
         return predictor.picture(job.source)
     except DataError as error:
@@ -118,7 +190,7 @@ def _read(predictor: Answers, job: Job) -> Picture | DataError:
 
 
 def _predicted(predictor: Answers, review: Review, job: Job, found: Picture | DataError) -> Answered | Saved:
-    """Second stage, in the caller's thread: one job at a time, in order. A job that ends here is Saved already."""
+    """In the caller's thread: one job at a time, in order."""
     if isinstance(found, DataError):
         return Saved(job.source, error=str(found))
     said = predictor(found)
@@ -128,15 +200,61 @@ def _predicted(predictor: Answers, review: Review, job: Job, found: Picture | Da
     return Answered(job, found, said, dice, review.place(dice, job.source))
 
 
-def _write(classes: ClassMap, answer: Answered | Saved) -> Saved:
-    """Third stage, in several threads: each file is whole or not there."""
+def _write(predictor: Answers, asked: Asked, answer: Answered | Saved) -> tuple[Saved, Facts | None]:
+    """In several threads: each file is whole or not there."""
     if isinstance(answer, Saved):
-        return answer
-    job, what = answer.job, (answer.picture, answer.said, classes)
+        return answer, None
+    job, what = answer.job, (answer.picture, answer.said, predictor.classes)
     for kind, target in job.targets.items():
         write_bytes(target, ENCODE[kind](*what))
     if answer.doubt is not None:
         write_bytes(answer.doubt, ENCODE["overlay"](*what))
+    saved = Saved(job.source, tuple(job.targets.values()), "", answer.expected_dice, answer.doubt)
+    return saved, facts_of(answer.said) if asked.facts else None
+
+
+def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Saved | None:
+    """The job as an earlier call left it."""
+    entry = journal.find(job, stamp, asked.review_below, facts=asked.facts)
+    if entry is None:
+        return None
+    dice = entry.expected_dice if asked.review_below is not None else None
+    review = entry.review if asked.review_below is not None else None
     return Saved(
-        job.source, tuple(job.targets.values()), expected_dice=answer.expected_dice, review=answer.doubt
+        job.source,
+        tuple(job.targets.values()),
+        expected_dice=math.nan if dice is None else dice,
+        review=None if review is None else journal.out / FOLDER / review,
     )
+
+
+def _entry(out: Path, job: Job, saved: Saved, stamp: Stamp, asked: Asked) -> Entry:
+    return Entry(
+        job.name,
+        stamp,
+        tuple(target.relative_to(out).as_posix() for target in saved.outputs),
+        asked.review_below,
+        None if math.isnan(saved.expected_dice) else saved.expected_dice,
+        None if saved.review is None else saved.review.name,
+    )
+
+
+def _review(journal: Journal, asked: Asked, missing: Sequence[Job]) -> Review:
+    """The folder of doubtful masks without those of pictures that will be predicted again."""
+    doubts = journal.doubts()
+    if asked.review_below is not None:
+        for job in missing:
+            if job.name in doubts:
+                (journal.out / FOLDER / doubts.pop(job.name)).unlink(missing_ok=True)
+    return Review(
+        journal.out / FOLDER, asked.review_below, {Path(name).stem.casefold() for name in doubts.values()}
+    )
+
+
+def _stamp(source: Path) -> Stamp | None:
+    """None where the file is gone: reading it will say so."""
+    try:
+        found = source.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
