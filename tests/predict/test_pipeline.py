@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -82,12 +83,11 @@ def test_an_exception_ends_it_in_its_turn(where: str, error: type[BaseException]
             raise error("here")
         return job
 
-    results, threads = [], threading.active_count()
+    results: list[int] = []
+    threads = threading.active_count()
+    stages = partial(stage, "read"), lambda job, _: stage("work", job), partial(stage, "write")
     with pytest.raises(error, match="here"):
-        for result in overlap(
-            range(1000), lambda j: stage("read", j), lambda j, _: stage("work", j), lambda j: stage("write", j)
-        ):
-            results.append(result)
+        results.extend(overlap(range(1000), *stages))
     assert results == list(range(len(results)))
     assert len(results) <= 5
     assert max(begun) <= 5 + AHEAD + UNWRITTEN + 1
