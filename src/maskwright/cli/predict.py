@@ -15,7 +15,7 @@ def predict(
         str,
         typer.Argument(
             metavar="RUN_OR_MODEL[+...]",
-            help="A run folder, its name, or a model folder; several with + are averaged.",
+            help="A run folder, its name, a model folder, or hf:user/name[@revision]; several with + are averaged.",
         ),
     ],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders or globs.")],
