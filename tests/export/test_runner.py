@@ -22,7 +22,8 @@ from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import ENDINGS, read_image, save_mask
 from maskwright.errors import DataError, RunError
 from maskwright.export.runner import write_runner
-from maskwright.predict.predictor import TAILS, plan
+from maskwright.predict.encode import TAILS
+from maskwright.predict.inputs import plan
 
 onnx = pytest.importorskip("onnx", reason="needs the extra `serve`")
 pytest.importorskip("onnxruntime", reason="needs the extra `serve`")
@@ -225,7 +226,8 @@ def test_it_is_short_needs_three_packages_and_knows_what_maskwright_knows(runner
         )
     }
     assert tops - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
-    assert (runner.ENDINGS, runner.LARGEST, runner.TAILS) == (ENDINGS, LARGEST, TAILS)
+    assert (runner.ENDINGS, runner.LARGEST) == (ENDINGS, LARGEST)
+    assert {kind: TAILS[kind] for kind in runner.TAILS} == runner.TAILS
 
 
 def check_all_of_it(exported: Path, folder: Path, python: str | Path) -> None:
@@ -347,7 +349,8 @@ def test_files_are_named_as_predict_names_them(runner: ModuleType, tmp_path: Pat
         (tmp_path / name).write_bytes(b"")
     given, kinds = [str(tmp_path), str(tmp_path / "a.png")], ["mask", "overlay", "probability"]
     ours = plan(tmp_path / "out", given, kinds)  # type: ignore[arg-type]
-    assert list(runner.plan(given, tmp_path / "out", kinds).items()) == ours
+    theirs = runner.plan(given, tmp_path / "out", kinds)
+    assert list(theirs.items()) == [(job.source, job.targets) for job in ours]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from maskwright.errors import ConfigError, RunError
 from maskwright.predict.exported import Exported, find_exported
 from maskwright.predict.postprocess import decide
 from maskwright.predict.predictor import Predictor
+from maskwright.predict.save import save_answers
 from maskwright.tensors import Picture, Prediction
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class Ensemble:
         """Decode or convert to uint8 HWC with the channels of the widest member. Raises DataError."""
         return self._widest.picture(image)
 
-    save = Predictor.save
+    def identity(self) -> str:
+        return " + ".join(member.identity() for member in self.members)
+
+    save = save_answers
 
 
 def load_predictor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from maskwright.data.classes import ClassMap
 from maskwright.errors import RunError
 from maskwright.predict.backends import Backend, Pictures, open_backend
 from maskwright.predict.passport import SUFFIXES, Passport, read_passport
-from maskwright.predict.predictor import Predictor, to_picture
+from maskwright.predict.predictor import to_picture
+from maskwright.predict.save import save_answers
 from maskwright.tensors import Picture, Prediction
 
 if TYPE_CHECKING:
@@ -51,7 +53,11 @@ class Exported:
         """As `Predictor.picture`. Raises DataError."""
         return to_picture(image, self.channels)
 
-    save = Predictor.save
+    def identity(self) -> str:
+        """A digest of all that the file says of itself, that of its content included."""
+        return f"exported {hashlib.sha256(self.passport.to_json().encode()).hexdigest()[:16]}"
+
+    save = save_answers
 
 
 def find_exported(name: str | Path) -> Path | None:
