@@ -61,7 +61,7 @@ def predict(
 
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):
-        predictor = load_predictor(run, device, tta)
+        predictor = load_predictor(run, device, tta, threads)
         saver = cleaned(predictor, run) if clean else predictor
         try:
             results = saver.save(out, *inputs, save=kinds, review_below=review_below, progress=terminal())

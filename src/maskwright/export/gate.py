@@ -160,12 +160,12 @@ def _eager(predictor: Predictor, images: np.ndarray, timed: Tally | None) -> lis
     masks, shares, logits = [], [], []
     for picture in images:
         began = time.perf_counter()
-        said = predictor(picture)
+        said, raw = predictor.with_logits(picture)
         if timed is not None:
             timed.seconds.append(time.perf_counter() - began)
         masks.append(said.mask)
         shares.append(said.calibrated)
-        logits.append(predictor.logits(picture))
+        logits.append(raw)
     return [np.stack(masks), np.stack(shares), np.stack(logits)]
 
 
