@@ -47,8 +47,8 @@ CALIBRATED = 32
 """Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
 STEPS = (2, 4, 8, 16)
 """Layers left in fp32, the most sensitive first: one attempt after the other."""
-SEEN_CLOSELY = 4
-"""Pictures on which layers are ranked: every layer's output is held in memory, of two networks."""
+SEEN_CLOSELY = 2
+"""Pictures on which layers are ranked, each layer alone."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _in_int8(
     if _flips_few(graph, everywhere, shown, threads):
         return everywhere, ()
     progress.say("8 bits everywhere flip too many pixels: looking for the layers that need more")
-    ranked = sensitive(graph, everywhere, shown[:SEEN_CLOSELY])
+    ranked = sensitive(graph, shown[:: len(shown) // SEEN_CLOSELY + 1], threads, progress)
     for number in STEPS:
         made = quantise(graph, shown, ranked[:number])
         if _flips_few(graph, made, shown, threads):
