@@ -55,7 +55,9 @@ def work(pipe: Connection, model: str, jpegs: list[bytes], threads: int) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=2)
@@ -78,11 +80,19 @@ def main() -> None:
             limit = TOLERANCES[precision]
             limit = limit.model_copy(update={"dice": min(DICE, limit.dice)})
             outcome = export(
-                args.run, path, format=format, precision=precision, tta="none", tolerance=limit, threads=args.threads
+                args.run,
+                path,
+                format=format,
+                precision=precision,
+                tta="none",
+                tolerance=limit,
+                threads=args.threads,
             )
             assert outcome.passport.proof is not None
             row = outcome.passport.proof.rows[0]
-            print(f"{way}: Dice {row.dice:.4f}, change {row.change:+.5f} {row.change_ci95}, {row.share:.3%} flipped")
+            print(
+                f"{way}: Dice {row.dice:.4f}, change {row.change:+.5f} {row.change_ci95}, {row.share:.3%} flipped"
+            )
             if outcome.path is None:
                 print(f"{way}: refused: {'; '.join(row.faults)}")
             else:

@@ -51,11 +51,23 @@ python benchmarks/parity.py data/pets --out docs/parity.md
 Measured {date} with {versions}.
 
 """
-COLUMNS = ("model", "file", "runtime", "Dice", "change of Dice", "pixels flipped", "logits off by", "times as fast", "verdict")
+COLUMNS = (
+    "model",
+    "file",
+    "runtime",
+    "Dice",
+    "change of Dice",
+    "pixels flipped",
+    "logits off by",
+    "times as fast",
+    "verdict",
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--precisions", nargs="*", default=("fp32", "int8"))
@@ -77,7 +89,9 @@ def main() -> int:
         folder = args.runs / model.replace(":", "-")
         if not (folder / "scores" / "validation" / "scores.json").is_file():
             keys = {"model.name": model, "input.size": args.size, "input.tta": "none"}
-            mw.train(None, args.data, keys, folder.name, runs=args.runs, budget=args.budget, threads=args.threads)
+            mw.train(
+                None, args.data, keys, folder.name, runs=args.runs, budget=args.budget, threads=args.threads
+            )
         for precision in args.precisions:
             began = time.monotonic()
             try:
@@ -92,7 +106,9 @@ def main() -> int:
             passport, proof = outcome.passport, outcome.passport.proof
             assert proof is not None
             for row in proof.rows:
-                low, high = row.change_ci95 or (float("nan"), float("nan"))
+                change = f"{row.change:+.5f}"
+                if row.change_ci95:
+                    change += " ({:+.5f} to {:+.5f})".format(*row.change_ci95)
                 share = f"{row.share:.4%}" if row.flipped else "0"
                 rows.append(
                     (
@@ -100,11 +116,14 @@ def main() -> int:
                         precision,
                         row.backend,
                         f"{proof.reference.dice:.3f}",
-                        f"{row.change:+.5f} ({low:+.5f} to {high:+.5f})",
+                        change,
                         share,
                         f"{row.logits:.1g}",
                         f"{proof.reference.seconds[0] / row.seconds[0]:.1f}",
-                        "; ".join(row.faults) or "the same",
+                        "; ".join(row.faults)
+                        or (
+                            "the same" if not passport.kept else f"the same, {len(passport.kept)} layers fp32"
+                        ),
                     )
                 )
                 print(*rows[-1], f"{time.monotonic() - began:.0f} s", sep="  ", flush=True)
@@ -119,7 +138,9 @@ def main() -> int:
             flipped=1e-4,
             dice=1e-3,
             date=time.strftime("%Y-%m-%d"),
-            versions=", ".join(f"{name} {passport.versions[name]}" for name in ("torch", "onnxruntime", "openvino")),
+            versions=", ".join(
+                f"{name} {passport.versions[name]}" for name in ("torch", "onnxruntime", "openvino")
+            ),
         )
         lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
         args.out.write_text(text + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
