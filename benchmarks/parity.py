@@ -38,10 +38,12 @@ MODELS = (
 )
 HEAD = """# Every model, exported
 
-Each network was trained for {budget} on Oxford-IIIT Pet at {size} px, exported with `maskwright export`, and put beside itself by
-the parity gate: {pictures} validation pictures at their own size and batches of {shapes} (N of height x width). An export
-over the tolerance ({flipped:.2%} of pixels or {dice:g} of Dice in fp32) would not be written. The Dice is that of a network that
-has learnt for a minute: enough for its logits to differ from pixel to pixel, which those of random weights do not.
+Each network was trained for {budget} on Oxford-IIIT Pet at {size} px (`resnet34-unet` longer, at 256 x 256), exported
+with `maskwright export`, and put beside itself by the parity gate: {pictures} validation pictures at their own size
+and batches of {shapes}
+(N of height x width). An export over the tolerance ({flipped:.2%} of pixels or {dice:g} of Dice in fp32) would not be
+written. The Dice is that of a network that has learnt for a minute: enough for its logits to differ from pixel to
+pixel, which those of random weights do not. Times were taken with other work beside them.
 The table is what this prints:
 
 ```console

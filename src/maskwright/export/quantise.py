@@ -66,7 +66,8 @@ def sensitive(
     model: Any, pictures: Sequence[Picture], threads: int | None = None, progress: Progress = SILENT
 ) -> tuple[str, ...]:
     """Names of the nodes that can be quantised, worst first: by how far the logits of `pictures` go, in the mean
-    square, when this node alone is quantised. An early layer with little noise of its own may matter more than a late one.
+    square, when this node alone is quantised. An early layer with little noise of its own may matter more than a late
+    one.
     """
     names = [node.name for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
     truth = _logits(model, pictures, threads)
