@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from maskwright import __version__
 from maskwright.config import suggest
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import ConfigError, DataError, RunError
-from maskwright.export.gate import PICTURES, TOLERANCES, prove, spread
+from maskwright.evaluation import check_classes
+from maskwright.export.gate import PICTURES, TOLERANCES, chosen, prove, spread
 from maskwright.export.graph import save_ir, save_onnx, save_program, stamp_ir, to_onnx, trace
 from maskwright.export.half import halve
 from maskwright.export.quantise import quantise, sensitive
@@ -27,7 +30,8 @@ from maskwright.export.whole import Whole
 from maskwright.files import publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
-from maskwright.predict.hub import WEIGHTS
+from maskwright.predict.ensemble import split_names
+from maskwright.predict.hub import WEIGHTS, is_hub
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of, files_of
 from maskwright.predict.predictor import Predictor
@@ -43,6 +47,8 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
 }
 """bf16 is OpenVINO's: the file holds what fp32's does, and is computed in bf16 where the processor can."""
 
+DRAFTS = ".export-"
+"""Begins the folder beside the file in which it is made."""
 CALIBRATED = 32
 """Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
 STEPS = (2, 4, 8, 16)
@@ -86,13 +92,21 @@ def export(
     _check_kind(format, precision)
     if runner and format != "onnx":
         raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
+    if len(split_names(str(model))) > 1:
+        raise ConfigError(f"{model} is an ensemble, and a file holds one network", "export each of the runs")
+    if is_hub(model) and out is None:
+        raise ConfigError(f"{model} lies on a hub", "say where the file goes: --out FILE")
     folder = find_model(model)
     run = RunFolder(folder.parent) if (folder.parent / "recipe.yaml").is_file() else None
     predictor = Predictor.load(folder, "cpu", tta)
     target = _target(out, folder, run, format, precision)
     dataset = _dataset(data, run, folder, progress)
+    # Mistakes are told now rather than after minutes of work.
+    check_classes(predictor.classes.names, dataset.classes.names)
     _check_writable(target.parent)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as beside:
+    _remove_leftovers(target.parent)
+    chosen(dataset, split, pictures)
+    with tempfile.TemporaryDirectory(prefix=DRAFTS, dir=target.parent) as beside:
         draft = Path(beside) / target.name
         passport = _passport(predictor, folder, run, precision)
         progress.say(f"Exporting {passport.run} to {format}, {precision}")
@@ -256,7 +270,7 @@ def _dataset(
 
 
 def _check_writable(folder: Path) -> None:
-    """Raises RunError now rather than after minutes of work."""
+    """Raises RunError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -265,6 +279,13 @@ def _check_writable(folder: Path) -> None:
         raise RunError(
             f"{folder} cannot be written to: {error.strerror or error}", "choose another --out"
         ) from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a kill in the middle of an export left behind, an hour ago or longer: another may be at work."""
+    for leftover in folder.glob(f"{DRAFTS}*"):
+        if time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _passport(predictor: Predictor, folder: Path, run: RunFolder | None, precision: Precision) -> Passport:
