@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -74,3 +74,14 @@ def remove_partials(folder: Path) -> None:
     """Delete what a kill in the middle of a write left behind."""
     for leftover in folder.rglob(".*.partial"):
         leftover.unlink(missing_ok=True)
+
+
+def remove_partials_of(paths: Iterable[Path]) -> None:
+    """The same for these files alone, in folders that may hold the work of others."""
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, wanted in names.items():
+        for leftover in folder.glob(".*.partial"):
+            if leftover.name[1:].rsplit(".", 2)[0] in wanted:
+                leftover.unlink(missing_ok=True)

@@ -178,7 +178,7 @@ def test_a_broken_file_is_told_at_the_end_and_the_rest_is_done(tmp_path: Path) -
     ]
     assert "b.jpg" in results[1].error
     assert "\n" not in results[1].error
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "d.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["a.png", "d.png"]
 
 
 def test_globs_keep_the_folders_below_them(tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_inputs_that_are_not_there(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_kind_of_output(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="polygons"):
-        predictor().save(tmp_path / "out", tmp_path, save=("mask", "polygons"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="polygon is not known; did you mean polygons"):
+        predictor().save(tmp_path / "out", tmp_path, save=("mask", "polygon"))  # type: ignore[arg-type]
 
 
 def test_loading_from_a_run_gives_the_same_bits(tmp_path: Path) -> None:

@@ -42,8 +42,9 @@ def predict(
     from rich.console import Group
 
     from maskwright.api import use_threads
+    from maskwright.predict.encode import Kind
     from maskwright.predict.ensemble import load_predictor
-    from maskwright.predict.predictor import Kind, Predictor
+    from maskwright.predict.predictor import Predictor
 
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from maskwright.data.arrays import LARGEST, is_array, mapped, mask_of, picture_o
 from maskwright.data.classes import IGNORE, ClassMap, Raw
 from maskwright.data.documents import check_plain
 from maskwright.errors import DataError
-from maskwright.files import write_atomic
+from maskwright.files import write_bytes
 
 if TYPE_CHECKING:
     from maskwright.tensors import Field, Mask, Picture
@@ -316,11 +317,18 @@ def is_coloured(path: Path) -> bool:
         return image.mode not in (*_GREY, "P", "PA")
 
 
-def save_mask(path: Path, mask: Mask, classes: ClassMap) -> None:
-    """A palette PNG: the pixel value is the class id, IGNORE stays 255; whole or not there."""
+def mask_png(mask: Mask, classes: ClassMap) -> bytes:
+    """A palette PNG: the pixel value is the class id, IGNORE stays 255."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(classes)] = classes.colours
     palette[IGNORE] = _IGNORE_COLOUR
     image = Image.fromarray(mask)
     image.putpalette(palette.tobytes())
-    write_atomic(path, lambda beside: image.save(beside, format="PNG"))
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
+
+
+def save_mask(path: Path, mask: Mask, classes: ClassMap) -> None:
+    """`mask_png` as a file; whole or not there. Raises RunError."""
+    write_bytes(path, mask_png(mask, classes))

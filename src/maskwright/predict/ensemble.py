@@ -14,6 +14,7 @@ import torch
 from maskwright.errors import RunError
 from maskwright.predict.postprocess import decide
 from maskwright.predict.predictor import Predictor
+from maskwright.predict.save import save_answers
 from maskwright.tensors import Picture, Prediction
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ class Ensemble:
         """Decode or convert to uint8 HWC with the channels of the widest member. Raises DataError."""
         return self._widest.picture(image)
 
-    save = Predictor.save
+    def identity(self) -> str:
+        return " + ".join(member.identity() for member in self.members)
+
+    save = save_answers
 
 
 def load_predictor(names: str, device: str = "auto", tta: str | None = None) -> Predictor | Ensemble:

@@ -1,0 +1,81 @@
+"""Files, folders and globs -> the pictures to predict, each with the names of what is written for it."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskwright.data.image_io import ENDINGS
+from maskwright.errors import DataError
+from maskwright.predict.encode import TAILS, Kind
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to predict, and what becomes of it."""
+
+    source: Path
+    name: str
+    """Below the folder or the fixed part of the glob that it was found in; no two jobs of a call have the same."""
+    targets: Mapping[Kind, Path]
+
+
+def plan(out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]) -> list[Job]:
+    """Every picture that `inputs` name, once, with the files to write. Raises DataError."""
+    sources = {path.resolve(): (path, name) for given in inputs for path, name in _find(given)}
+    # Casefold: on many disks A.png and a.png are one file.
+    stems = Counter(str(name.with_suffix("")).casefold() for _, name in sources.values())
+    jobs: list[Job] = []
+    taken: dict[str, Path] = {}
+    for path, name in sources.values():
+        base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
+        targets = {kind: out / base.with_name(base.name + TAILS[kind]) for kind in save if kind in TAILS}
+        for target in targets.values():
+            if target.resolve() in sources:
+                raise DataError(f"{target} is a picture and would be overwritten", "choose another --out")
+        # Behind the slash, which no path ends with, stands what tables call the picture.
+        for place in (*targets.values(), f"{name}/"):
+            other = taken.setdefault(str(place).casefold(), path)
+            if other != path:
+                raise DataError(
+                    f"{other} and {path} would both be written to {str(place).rstrip('/')}",
+                    "predict them separately",
+                )
+        jobs.append(Job(path, name.as_posix(), targets))
+    return jobs
+
+
+def _find(given: str | Path) -> list[tuple[Path, Path]]:
+    """(picture, name to keep below the output folder) of a file, a folder or a glob. Raises DataError."""
+    path = Path(given)
+    if path.is_file():
+        return [(path, Path(path.name))]
+    if path.is_dir():
+        inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in ENDINGS)
+        pictures = [(entry, Path(entry.name)) for entry in inside if not entry.name.startswith(".")]
+        if not pictures:
+            raise DataError(f"{path} holds no pictures", f"a glob reaches deeper: '{path}/**/*.jpg'")
+        return pictures
+    if glob.has_magic(str(given)):
+        fixed = Path(*_before_magic(path))
+        found = sorted(Path(match) for match in glob.glob(str(given), recursive=True))
+        pictures = [(match, match.relative_to(fixed)) for match in found if match.is_file()]
+        if pictures:
+            return pictures
+        raise DataError(
+            f"nothing matches {given}", "quote the pattern, and mind that ** must stand between slashes"
+        )
+    raise DataError(f"there is no file {path}", "give files, folders or quoted globs")
+
+
+def _before_magic(pattern: Path) -> list[str]:
+    """The leading parts of a glob that are plain folders."""
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return parts

@@ -1,0 +1,184 @@
+"""`.predict.jsonl` in the output folder: who predicted it, and a line for every picture that is done.
+
+The line of a picture is written after its files, and one that was cut short counts for nothing: a kill costs the
+pictures that were under way. The first line says which model answered and how; where that changes, all begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from maskwright.errors import RunError
+from maskwright.files import write_bytes
+from maskwright.predict.facts import Facts
+from maskwright.predict.inputs import Job
+
+NAME = ".predict.jsonl"
+FORMAT = 1
+
+Stamp = tuple[int, int]
+"""Bytes of a file, and when it was changed last, in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture that is done."""
+
+    name: str
+    """Below the folder it was found in; `Job.name`."""
+    stamp: Stamp
+    """Of the picture."""
+    outputs: tuple[str, ...]
+    """Below the output folder."""
+    review_below: float | None = None
+    """Whether anyone asked for doubts, and for which."""
+    expected_dice: float | None = None
+    review: str | None = None
+    """Name of the doubtful mask's overlay."""
+
+
+class Journal:
+    """What is done in an output folder. One process at a time writes to it."""
+
+    def __init__(self, out: Path, model: str) -> None:
+        """Read what `model` (who answers, and how) has done in `out`; nothing is written yet."""
+        self.out = out
+        self.began_review: float | None = None
+        """The limit of a call that found the folder of doubtful masks empty, and began to fill it."""
+        self.whole: set[str] = set()
+        """Files of a whole call that are ours, of this call or an earlier one."""
+        self._entries: dict[str, Entry] = {}
+        self._places: dict[str, int] = {}
+        """Where the line of a picture begins, for those with facts."""
+        self._head = json.dumps({"format": FORMAT, "model": model}).encode() + b"\n"
+        self._end = self._read()
+        self._file: IO[bytes] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.out / NAME
+
+    def begin(self) -> None:
+        """From here on it can be added to; `out` is made where it is missing. Raises RunError: it cannot be."""
+        with _writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            anew = not self._end
+            if anew:
+                write_bytes(self.path, self._head)
+                self._end = len(self._head)
+            self._file = open(self.path, "rb+")  # noqa: SIM115 - closed by close()
+            self._file.truncate(self._end)
+        if anew and self.whole:
+            self._append({"whole": sorted(self.whole)})
+
+    def find(self, job: Job, stamp: Stamp | None, review_below: float | None, *, facts: bool) -> Entry | None:
+        """The entry of a job that need not be done again: the picture is the same, all that is asked for was made and
+        its files are there."""
+        entry = self._entries.get(job.name)
+        if entry is None or entry.stamp != stamp or (facts and job.name not in self._places):
+            return None
+        if review_below is not None and entry.review_below != review_below:
+            return None
+        wanted = {target.relative_to(self.out).as_posix() for target in job.targets.values()}
+        there = all((self.out / name).is_file() for name in wanted)
+        return entry if there and wanted <= {*entry.outputs} else None
+
+    def doubts(self) -> dict[str, str]:
+        """Overlays of doubtful masks, by the name of the picture."""
+        return {name: entry.review for name, entry in self._entries.items() if entry.review is not None}
+
+    def add(self, entry: Entry, facts: Facts | None) -> None:
+        values = {name: value for name, value in vars(entry).items() if value is not None}
+        place = self._append(values | ({} if facts is None else {"facts": facts.to_json()}))
+        self._entries[entry.name] = entry
+        self._places.pop(entry.name, None)
+        if facts is not None:
+            self._places[entry.name] = place
+
+    def begin_review(self, below: float) -> None:
+        self._append({"began_review": below})
+        self.began_review = below
+
+    def begin_whole(self, names: Sequence[str]) -> None:
+        if not self.whole.issuperset(names):
+            self._append({"whole": list(names)})
+            self.whole.update(names)
+
+    def facts(self, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
+        """Of the pictures of these names, read one after the other; those that are not done are left out."""
+        assert self._file is not None, "begin() comes first"
+        for name in names:
+            if name in self._places:
+                self._file.seek(self._places[name])
+                yield name, Facts.from_json(json.loads(self._file.readline())["facts"])
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _append(self, values: Mapping[str, object]) -> int:
+        """The place of the new line. It is whole before anything that follows from it is begun."""
+        assert self._file is not None, "begin() comes first"
+        line, place = json.dumps(values, separators=(",", ":")).encode() + b"\n", self._end
+        with _writing(self.out):
+            self._file.seek(place)
+            self._file.write(line)
+            self._file.flush()
+        self._end += len(line)
+        return place
+
+    def _read(self) -> int:
+        """Where the last whole line ends; 0 where there is no journal, or that of another model, of which only the
+        names of the whole call's files are kept: they are ours whoever answers."""
+        try:
+            lines = open(self.path, "rb")  # noqa: SIM115
+        except OSError:
+            return 0
+        with lines:
+            head, place = lines.readline(), 0
+            for line in lines if head else ():
+                place = place or len(head)
+                if not line.endswith(b"\n"):
+                    break
+                with contextlib.suppress(
+                    ValueError, TypeError, KeyError
+                ):  # a line that makes no sense is none
+                    self._take(json.loads(line), place)
+                place += len(line)
+        if head == self._head:
+            return place or len(head)
+        self.began_review = None
+        self._entries.clear()
+        self._places.clear()
+        return 0
+
+    def _take(self, values: dict[str, Any], place: int) -> None:
+        if "whole" in values:
+            self.whole.update(values["whole"])
+        elif "began_review" in values:
+            self.began_review = values["began_review"]
+        else:
+            has_facts = values.pop("facts", None) is not None
+            changed = {"stamp": tuple(values["stamp"]), "outputs": tuple(values["outputs"])}
+            entry = Entry(**(values | changed))
+            self._entries[entry.name] = entry
+            self._places.pop(entry.name, None)
+            if has_facts:
+                self._places[entry.name] = place
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Whatever the system dislikes becomes one RunError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{out} cannot be written to: {error.strerror or error}",
+            "choose another --out, or free some space",
+        ) from error

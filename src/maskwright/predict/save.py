@@ -1,0 +1,260 @@
+"""Predictions of many pictures into a folder: decoding, the network and writing at the same time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from maskwright.data.classes import ClassMap
+from maskwright.errors import DataError
+from maskwright.files import remove_partials_of, write_bytes
+from maskwright.metrics.calibration import expected_dice
+from maskwright.predict.encode import ENCODE, Kind, check_kinds
+from maskwright.predict.facts import Facts, facts_of
+from maskwright.predict.inputs import Job, plan
+from maskwright.predict.journal import Entry, Journal, Stamp
+from maskwright.predict.pipeline import overlap
+from maskwright.predict.review import FOLDER, Review, check_limit, check_review, write_doubts
+from maskwright.predict.whole import FILES, write_whole
+from maskwright.progress import SILENT, Progress
+from maskwright.tensors import Picture, Prediction
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What became of one input of `Predictor.save`."""
+
+    input: Path
+    outputs: tuple[Path, ...] = ()
+    error: str = ""
+    """Why there are no outputs; empty when all went well."""
+    expected_dice: float = math.nan
+    """Asked for by `review_below`; NaN otherwise."""
+    review: Path | None = None
+    """The overlay of a doubtful mask."""
+
+
+class Answers(Protocol):
+    """What masks can be saved of: a Predictor, an Ensemble."""
+
+    @property
+    def classes(self) -> ClassMap: ...
+
+    def picture(self, image: np.ndarray | Image | str | Path) -> Picture: ...
+
+    def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction: ...
+
+    def identity(self) -> str:
+        """Text that differs for all that answers otherwise: weights, input side, test-time augmentation."""
+        ...
+
+
+def save_answers(
+    self: Answers,
+    out: str | Path,
+    *inputs: str | Path,
+    save: Sequence[Kind] = ("mask",),
+    review_below: float | None = None,
+    progress: Progress = SILENT,
+) -> list[Saved]:
+    """Predict files, folders and globs into the folder `out`; one entry per picture, in order.
+
+    A folder stands for the pictures directly in it; `photos/**/*.jpg` reaches deeper, and the sub-folders
+    appear in `out` again. For `a.jpg`: `mask` writes `a.png`, a palette PNG whose pixel values are the
+    class ids; `plain` and `colour` the same as a grey and as an RGB PNG; `overlay` writes `a_overlay.jpg`;
+    `probability` writes `a_probability.npz` with `probabilities` (K H W, float32, those the mask was decided from),
+    `classes` and `temperature`; `polygons` and `rle` write the objects and the classes as JSON. Where `a.png`
+    is an input as well, the masks are `a.jpg.png` and `a.png.png`. `coco` and `statistics` write files for all
+    pictures of the call: `annotations.json`, and `pixels.csv` with `objects.csv`. docs/predict.md has the formats.
+
+    review_below: an overlay of every picture whose expected Dice (in [0, 1], see `expected_dice`; without truth,
+    from the calibrated probabilities) is below it goes into `out/review`, named so that the worst come first;
+    `review.csv` there lists all pictures.
+
+    What an earlier call has done in `out` is not done again, if the model and the way it looks are the same, the
+    picture has not changed and all that is asked for is there: a call that was killed is gone on with by the same call.
+
+    A picture that cannot be read is an entry with `error`, and the rest is done. Raises DataError, before
+    anything is predicted, for an input that is not there or would be overwritten, and when `out/review` is not
+    empty; ConfigError for a `review_below` outside [0, 1]; RunError when a result cannot be written.
+    """
+    check_kinds(save)
+    if review_below is not None:
+        check_limit(review_below)
+    out, whole = Path(out), [kind for kind in FILES if kind in save]
+    jobs = plan(out, inputs, save)
+    files = [name for kind in whole for name in FILES[kind]]
+    with closing(Journal(out, self.identity())) as journal:
+        _begin(journal, jobs, files, review_below)
+        asked = Asked(review_below, facts=bool(whole))
+        saved = list(_saved(self, jobs, journal, asked, progress))
+        names = [job.name for job, each in zip(jobs, saved, strict=True) if not each.error]
+        for kind in whole:
+            write_whole(kind, out, partial(journal.facts, names), self.classes)
+    if review_below is not None:
+        write_doubts(out / FOLDER, [(each.expected_dice, each.input, each.review) for each in saved])
+    return saved
+
+
+def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_below: float | None) -> None:
+    """Nothing that is not ours will be written over or added to; then what is begun is noted. Raises DataError, and
+    RunError where the folder cannot be written to."""
+    for name in files:
+        if (journal.out / name).exists() and name not in journal.whole:
+            raise DataError(f"{journal.out / name} is there already", "choose another --out, or move it away")
+    targets = [path for job in jobs for path in job.targets.values()]
+    strangers = journal.doubts().keys() - {job.name for job in jobs}
+    begun = journal.began_review == review_below and not strangers
+    if review_below is not None:
+        check_review(journal.out / FOLDER, targets, begun=begun)
+    journal.begin()
+    if review_below is not None and not begun:
+        journal.begin_review(review_below)
+    if files:
+        journal.begin_whole(files)
+    remove_partials_of([*targets, *(journal.out / name for name in files)])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted beside the files of each picture."""
+
+    review_below: float | None
+    facts: bool
+    """For the files of the whole call."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A job whose picture has been predicted."""
+
+    job: Job
+    picture: Picture
+    said: Prediction
+    expected_dice: float
+    doubt: Path | None
+
+
+def _saved(
+    predictor: Answers, jobs: Sequence[Job], journal: Journal, asked: Asked, progress: Progress
+) -> Iterator[Saved]:
+    """In the order of the jobs; those that the journal knows as done are not done again."""
+    stamps = {job.name: _stamp(job.source) for job in jobs}
+    done = {job.name: _done(journal, job, stamps[job.name], asked) for job in jobs}
+    missing = [job for job in jobs if done[job.name] is None]
+    if len(missing) < len(jobs):
+        progress.say(f"{len(jobs) - len(missing)} of {len(jobs)} pictures are done already")
+    review = _review(journal, asked, missing)
+    stages = (
+        partial(_read, predictor),
+        partial(_predicted, predictor, review),
+        partial(_write, predictor, asked),
+    )
+    with (
+        progress.task("Predicting", len(missing)) as advance,
+        closing(overlap(missing, *stages)) as finished,
+    ):
+        for job in jobs:
+            known = done[job.name]
+            if known is not None:
+                yield known
+                continue
+            saved, facts = next(finished)
+            stamp = stamps[job.name]
+            if not saved.error and stamp is not None:
+                journal.add(_entry(journal.out, job, saved, stamp, asked), facts)
+            yield saved
+            advance(1)
+
+
+# Three stages. A job that is not to be decoded whole is told apart in the first, goes through the second as a type of
+# its own, and leaves it as Saved, its files written.
+
+
+def _read(predictor: Answers, job: Job) -> Picture | DataError:
+    """In a thread of its own, ahead of the others."""
+    try:
+        return predictor.picture(job.source)
+    except DataError as error:
+        return error
+
+
+def _predicted(predictor: Answers, review: Review, job: Job, found: Picture | DataError) -> Answered | Saved:
+    """In the caller's thread: one job at a time, in order."""
+    if isinstance(found, DataError):
+        return Saved(job.source, error=str(found))
+    said = predictor(found)
+    if review.below is None:
+        return Answered(job, found, said, math.nan, None)
+    dice = expected_dice(said.calibrated, said.mask)
+    return Answered(job, found, said, dice, review.place(dice, job.source))
+
+
+def _write(predictor: Answers, asked: Asked, answer: Answered | Saved) -> tuple[Saved, Facts | None]:
+    """In several threads: each file is whole or not there."""
+    if isinstance(answer, Saved):
+        return answer, None
+    job, what = answer.job, (answer.picture, answer.said, predictor.classes)
+    for kind, target in job.targets.items():
+        write_bytes(target, ENCODE[kind](*what))
+    if answer.doubt is not None:
+        write_bytes(answer.doubt, ENCODE["overlay"](*what))
+    saved = Saved(job.source, tuple(job.targets.values()), "", answer.expected_dice, answer.doubt)
+    return saved, facts_of(answer.said) if asked.facts else None
+
+
+def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Saved | None:
+    """The job as an earlier call left it."""
+    entry = journal.find(job, stamp, asked.review_below, facts=asked.facts)
+    if entry is None:
+        return None
+    dice = entry.expected_dice if asked.review_below is not None else None
+    review = entry.review if asked.review_below is not None else None
+    return Saved(
+        job.source,
+        tuple(job.targets.values()),
+        expected_dice=math.nan if dice is None else dice,
+        review=None if review is None else journal.out / FOLDER / review,
+    )
+
+
+def _entry(out: Path, job: Job, saved: Saved, stamp: Stamp, asked: Asked) -> Entry:
+    return Entry(
+        job.name,
+        stamp,
+        tuple(target.relative_to(out).as_posix() for target in saved.outputs),
+        asked.review_below,
+        None if math.isnan(saved.expected_dice) else saved.expected_dice,
+        None if saved.review is None else saved.review.name,
+    )
+
+
+def _review(journal: Journal, asked: Asked, missing: Sequence[Job]) -> Review:
+    """The folder of doubtful masks without those of pictures that will be predicted again."""
+    doubts = journal.doubts()
+    if asked.review_below is not None:
+        for job in missing:
+            if job.name in doubts:
+                (journal.out / FOLDER / doubts.pop(job.name)).unlink(missing_ok=True)
+    return Review(
+        journal.out / FOLDER, asked.review_below, {Path(name).stem.casefold() for name in doubts.values()}
+    )
+
+
+def _stamp(source: Path) -> Stamp | None:
+    """None where the file is gone: reading it will say so."""
+    try:
+        found = source.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
