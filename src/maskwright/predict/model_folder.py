@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -36,6 +36,19 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class Seen(Part):
+    """What training showed the network, where that matters to pictures of another size."""
+
+    size: tuple[PositiveInt, PositiveInt]
+    """Median height and width of the training pictures, in their own pixels."""
+    tiles: bool = False
+    """They were tiles of larger pictures."""
+    bands: tuple[PositiveInt, ...] = ()
+    """Of rasters, as `dataset.yaml` chose them; empty where there were none."""
+    window: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Numbers of rasters that were black and white."""
+
+
 class ModelSpec(Part):
     """What config.json says: everything needed to turn a picture into a mask, except the weights."""
 
@@ -53,6 +66,8 @@ class ModelSpec(Part):
     """Of two classes the second wins above this probability."""
     temperature: Annotated[FiniteFloat, Field(ge=COLDEST, le=HOTTEST)] = 1.0
     """Fitted on validation pictures: see `Prediction.calibrated`. No mask depends on it."""
+    seen: Seen | None = None
+    """None in the folders of earlier versions."""
     fingerprint: str = ""
     """Of the data set it was trained on."""
     epoch: NonNegativeInt = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from contextlib import AbstractContextManager
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from maskwright.data.image_io import as_picture, read_image, to_channels
 from maskwright.errors import ConfigError, DataError
 from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
 from maskwright.predict.postprocess import decide, probabilities
+from maskwright.predict.reach import WHOLE, Context, measure_context
 from maskwright.predict.save import save_answers
 from maskwright.predict.tta import View, views
 from maskwright.tensors import Images, Picture, Prediction
@@ -66,6 +67,7 @@ class Predictor:
         self.classes = ClassMap(spec.classes, spec.colours, {id: id for id in range(len(spec.classes))})
         self.channels = spec.channels
         self.temperature = spec.temperature
+        self.threshold = spec.threshold
 
     @classmethod
     def load(cls, path_or_run: str | Path, device: str = "auto", tta: str | None = None) -> Predictor:
@@ -80,6 +82,15 @@ class Predictor:
             views(tta)  # a typo is told before the weights are read
         spec, network = load_model(find_model(path_or_run))
         return cls(spec, network, chosen, tta)
+
+    @cached_property
+    def context(self) -> Context:
+        """How far an answer depends on the picture, in pixels of the network's input. Measured when it is first asked
+        for, which takes seconds; `normalise: image` and looks at several scales take the whole picture into account.
+        """
+        if self.spec.input.normalise == "image" or any(view.scale != 1 for view in self.views):
+            return WHOLE
+        return measure_context(self.network, self.channels)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
