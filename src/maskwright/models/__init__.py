@@ -121,9 +121,7 @@ def flops(model: nn.Module, input_hw: tuple[int, int], in_channels: int) -> int:
 
     Counted by torch on tensors without memory, so any size costs nothing. The model is not touched.
     """
-    from torch.utils.flop_counter import (
-        FlopCounterMode,
-    )  # brings torch.export, 60 MB that prediction does not need
+    from torch.utils.flop_counter import FlopCounterMode  # brings torch.export: 60 MB
 
     shadow = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False)

@@ -85,27 +85,20 @@ def _at_native_scale(model: Looks, size: tuple[int, int], asked: tuple[int, int]
     short = [side for side, length in zip(tile, size, strict=True) if side < length]
     cut = min(short, default=max(tile))
     if context.whole:
-        return _cut(
-            size,
-            tile,
-            notes=[
-                f"this network looks at the whole picture, and each tile of {_size(tile)} is one to it: blended over "
-                f"{cut // BLEND} pixels; --check-seams says how far that is from one look"
-            ],
+        note = (
+            f"this network looks at the whole picture, and each tile of {_size(tile)} is one to it: blended over "
+            f"{cut // BLEND} pixels; --check-seams says how far that is from one look"
         )
+        return _cut(size, tile, notes=[note])
     if FEWEST * context.reach <= cut:
         return _cut(size, tile, context.stride, context.reach, exact=True)
     enough = -(-FEWEST * context.reach // context.stride) * context.stride
-    return _cut(
-        size,
-        tile,
-        context.stride,
-        notes=[
-            f"this network looks {context.reach} pixels far, more than a quarter of a tile of {_size(tile)}: blended over "
-            f"{cut // BLEND} pixels; --tile {enough},{enough} would give what one look gives, --check-seams says "
-            "how far this is from it"
-        ],
+    note = (
+        f"this network looks {context.reach} pixels far, more than a quarter of a tile of {_size(tile)}: blended "
+        f"over {cut // BLEND} pixels; --tile {enough},{enough} would give what one look gives, --check-seams says "
+        "how far this is from it"
     )
+    return _cut(size, tile, context.stride, notes=[note])
 
 
 def _resized(model: Looks, size: tuple[int, int], asked: tuple[int, int] | None) -> Layout | None:

@@ -92,7 +92,8 @@ def predict_raster(
     """Write what is asked for of `file`: notes for a person, and how far tiles are from one look, if `check` asks.
 
     `mask` is a GeoTIFF of class ids with the classes' colours, 255 (its no-data) where a band that is used has none;
-    `probability` a GeoTIFF of float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels a side.
+    `probability` a GeoTIFF of float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels
+    a side.
     Raises DataError: no raster, or too large to be looked at whole by a model that has to; RunError: an output cannot
     be written.
     """

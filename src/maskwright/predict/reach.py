@@ -220,4 +220,5 @@ class _Alive(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return _INSTEAD.get(func, func)(*args, **(kwargs or {}))
+        instead: Callable[..., Any] = _INSTEAD.get(func, func)
+        return instead(*args, **(kwargs or {}))

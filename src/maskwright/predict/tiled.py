@@ -41,10 +41,10 @@ class Predicts(Answers, Protocol):
 class Tiled:
     """Called like a predictor; a picture that need not be cut gives what the predictor gives.
 
-    `tile` is height, width in the picture's own pixels. None: pictures are cut where they have to be. What a network of
-    `fit: crop` sees of more than WHOLE pixels is; a network that was trained on tiles, and resizes them, gets such tiles;
-    one that was trained on whole pictures gets whole pictures. With `check`, whatever is cut and can be looked at whole
-    is compared with that.
+    `tile` is height, width in the picture's own pixels. None: pictures are cut where they have to be. A network of
+    `fit: crop` gets tiles of what has more than WHOLE pixels; one that was trained on tiles, and resizes them, such
+    tiles; one that was trained on whole pictures, whole pictures. With `check`, whatever is cut and can be looked at
+    whole is compared with that.
     """
 
     predictor: Predicts

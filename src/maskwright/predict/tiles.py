@@ -1,4 +1,4 @@
-"""A picture in tiles that overlap: each answers for the pixels whose surroundings it has seen, and neighbours are blended.
+"""A picture in tiles that overlap: each answers for pixels whose surroundings it has seen, and neighbours are blended.
 
 Along each axis the shares of the tiles in a pixel are steps from 0 to 1 and back, so they sum to 1; that of a tile in a
 pixel is the product of the two. Where no tile counts within the network's reach of a border that is not the picture's,

@@ -202,10 +202,9 @@ def known(part: Part) -> Bool[np.ndarray, "H W"]:
     """Where all bands of a picture have data."""
     bands = [int(band) for band in part.told[0].split(",")]
     with opened(part.file) as raster:
-        all_known: Bool[np.ndarray, "H W"] = _known(raster, bands, rasterio_window(_window_of(part))).all(
-            axis=0
-        )
-    return all_known
+        each = _known(raster, bands, rasterio_window(_window_of(part)))
+    everywhere: Bool[np.ndarray, "H W"] = each.all(axis=0)
+    return everywhere
 
 
 def raw_labels(part: Part) -> Raw:
@@ -217,7 +216,7 @@ def raw_labels(part: Part) -> Raw:
         valid = _known(raster, [1], window)[0]
     with opened(part.beside) as raster:
         bands = [int(band) for band in part.told[0].split(",")]
-        valid &= _known(raster, bands, window).all(axis=0)
+        valid = valid & _known(raster, bands, window).all(axis=0)
     return cast(Raw, np.where(valid, labels, np.array(IGNORE, labels.dtype)))
 
 
