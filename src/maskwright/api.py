@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from maskwright.calibrate import Fitted, calibrate
+from maskwright.cleaning import Chosen, choose_cleaning
 from maskwright.config import Recipe, flatten, load_recipe, make_recipe, recipe_names
 from maskwright.data.dataset import Dataset, Item, open_dataset
 from maskwright.draw import batch_sheet, class_legend, overlay, png, predictions_sheet, sheet
@@ -27,6 +28,8 @@ from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.scores import Scores, merge
 from maskwright.models import build_model
 from maskwright.models.heads import add_heads
+from maskwright.predict.clean import FILE as CLEANING
+from maskwright.predict.clean import KeptCleaning, save_cleaning, weights_digest
 from maskwright.predict.ensemble import Ensemble, split_names
 from maskwright.predict.model_folder import find_model, load_spec, save_spec
 from maskwright.predict.predictor import Predictor
@@ -131,6 +134,39 @@ class Run:
         spec = load_spec(self.folder.model)
         save_spec(self.folder.model, spec.model_copy(update={"temperature": fitted.temperature}))
         return fitted
+
+    def clean(
+        self,
+        split: str = "validation",
+        *,
+        data: str | Path | Dataset | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        progress: Progress = SILENT,
+    ) -> Chosen:
+        """Choose how masks are cleaned, and keep it in `model/cleaning.json` if it clearly helps; else keep none.
+
+        Use pictures that were not trained on, and not those that scores are reported on. No mask changes unless it is
+        asked for (`predict --clean`, `Cleaned`).
+        """
+        dataset = self.folder.read_dataset() if data is None else _open(data, False, progress)
+        with use_threads(threads):
+            chosen = choose_cleaning(self.predictor(device), dataset, split=split, progress=progress)
+        if chosen.helps:
+            found = chosen.comparison
+            kept = KeptCleaning(
+                cleaning=chosen.cleaning,
+                weights=weights_digest(self.folder.model),
+                split=split,
+                pictures=chosen.pictures,
+                gain=found.difference,
+                ci95=None if np.isnan(found.ci95[0]) else found.ci95,
+                p=found.p,
+            )
+            save_cleaning(self.folder.model, kept)
+        else:
+            (self.folder.model / CLEANING).unlink(missing_ok=True)
+        return chosen
 
     def scores(self, name: str = "test") -> Scores:
         """Scores that `evaluate` kept. Raises RunError when there are none."""

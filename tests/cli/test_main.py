@@ -34,6 +34,7 @@ VERBS = [
     ["compare"],
     ["study"],
     ["calibrate"],
+    ["clean"],
     ["report"],
     ["show"],
     ["verify"],

@@ -34,6 +34,7 @@ ORDER = (
     "replay",
     "lint",
     "compare",
+    "cleaning",
     "contest",
     "audit",
     "report",

@@ -15,6 +15,7 @@ import typer
 
 from maskwright.cli import cache as cache_verb
 from maskwright.cli import calibrate as calibrate_verb
+from maskwright.cli import clean as clean_verb
 from maskwright.cli import compare as compare_verb
 from maskwright.cli import data as data_verbs
 from maskwright.cli import demo as demo_verb
@@ -121,6 +122,7 @@ _add(
     "maskwright predict pets photos/ --out masks/",
     "maskwright predict runs/pets/model cat.jpg --out masks/ --save mask,overlay",
     "maskwright predict pets+pets-2 photos/ --out masks/ --tta flips",
+    "maskwright predict pets photos/ --out masks/ --save mask,polygons,statistics",
     "maskwright predict pets photos/ --out masks/ --review-below 0.9",
 )
 _add(
@@ -130,6 +132,7 @@ _add(
     "maskwright calibrate pets",
     "maskwright calibrate pets --data data/other --split test",
 )
+_add(app, "clean", clean_verb.clean, "maskwright clean pets")
 _add(
     app,
     "compare",

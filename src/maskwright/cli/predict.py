@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from maskwright.cli.answer import Answer
+from maskwright.cli.answer import Answer, Stopped
 from maskwright.cli.options import Device, Threads, Tta
 from maskwright.cli.terminal import terminal
 
@@ -21,7 +21,13 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders or globs.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the masks go.")],
     save: Annotated[
-        str, typer.Option(metavar="KINDS", help="mask, overlay, probability; several with commas.")
+        str,
+        typer.Option(
+            metavar="KINDS",
+            help="Several with commas. For each picture: mask (palette PNG), plain (grey PNG), colour (RGB PNG), "
+            "overlay, probability, polygons (GeoJSON), rle. For all together: coco (annotations.json), statistics "
+            "(pixels.csv, objects.csv).",
+        ),
     ] = "mask",
     review_below: Annotated[
         float | None,
@@ -30,6 +36,10 @@ def predict(
             help="Overlays of masks whose expected Dice (no truth needed) is below go into DIR/review, worst first.",
         ),
     ] = None,
+    clean: Annotated[
+        bool,
+        typer.Option("--clean", help="Without specks and small holes, as `maskwright clean RUN` chose it."),
+    ] = False,
     tta: Tta = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -37,22 +47,32 @@ def predict(
     """Write a mask for every picture.
 
     Masks have the picture's own size and are palette PNGs: the pixel value is the class id. Files that cannot be
-    read are listed at the end, with exit code 1; the rest is done.
+    read are listed at the end, with exit code 1; the rest is done. Stopped or killed, the same command goes on where it
+    was.
     """
     from rich.console import Group
 
     from maskwright.api import use_threads
+    from maskwright.predict.clean import cleaned
     from maskwright.predict.encode import Kind
     from maskwright.predict.ensemble import load_predictor
     from maskwright.predict.predictor import Predictor
+    from maskwright.predict.whole import FILES
 
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):
         predictor = load_predictor(run, device, tta)
-        results = predictor.save(out, *inputs, save=kinds, review_below=review_below, progress=terminal())
+        saver = cleaned(predictor, run) if clean else predictor
+        try:
+            results = saver.save(out, *inputs, save=kinds, review_below=review_below, progress=terminal())
+        except KeyboardInterrupt:
+            raise Stopped("stopped; the same command goes on where it was") from None
     failed = [result for result in results if result.error]
     doubts = sorted((result for result in results if result.review), key=lambda result: result.expected_dice)
     lines = [f"{len(results) - len(failed)} of {len(results)} pictures done, in {out}"]
+    tables = [out / name for kind in kinds for name in FILES.get(kind, ())]
+    if tables:
+        lines.append(f"Of all of them: {', '.join(table.name for table in tables)}")
     if review_below is not None:
         lines.append(f"{len(doubts)} of {len(results)} pictures need a look, worst first in {out / 'review'}")
     if review_below is not None and isinstance(predictor, Predictor) and predictor.temperature == 1:
@@ -65,6 +85,7 @@ def predict(
             for result in results
             if not result.error
         ],
+        "files": tables,
         "failed": [{"input": result.input, "error": result.error} for result in failed],
         "review": [
             {"input": result.input, "expected_dice": result.expected_dice, "overlay": result.review}

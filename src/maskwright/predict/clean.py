@@ -1,0 +1,173 @@
+"""Masks put in order by their shapes alone: specks go, small holes close, and of two classes the threshold moves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Bool
+from pydantic import NonNegativeInt, ValidationError
+from scipy import ndimage
+
+from maskwright.config import Part, Share
+from maskwright.data.classes import ClassMap
+from maskwright.errors import RunError
+from maskwright.files import write_text
+from maskwright.metrics.masks import parts
+from maskwright.predict.ensemble import split_names
+from maskwright.predict.model_folder import WEIGHTS, find_model
+from maskwright.predict.save import Answers, save_answers
+from maskwright.tensors import Mask, Picture, Prediction
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FILE = "cleaning.json"
+CHOOSE = "`maskwright clean RUN` chooses one"
+
+Flags = Bool[np.ndarray, "H W"]
+
+
+class Cleaning(Part):
+    """What is done to a mask, in the order of the fields."""
+
+    threshold: Share | None = None
+    """Of two classes the second wins above this probability; None leaves the model's own."""
+    holes: NonNegativeInt = 0
+    """Holes of fewer pixels are closed. A hole is a region of class 0, connected by sides, that does not reach the
+    picture's border."""
+    smallest: NonNegativeInt = 0
+    """Objects of fewer pixels go. An object is a region of a class but 0, connected by sides or corners."""
+
+
+class KeptCleaning(Part):
+    """`cleaning.json` in a model folder."""
+
+    format: Literal[1] = 1
+    cleaning: Cleaning
+    weights: str
+    """Digest of the weights that it was chosen for."""
+    split: str
+    pictures: NonNegativeInt
+    gain: float
+    """In dice_image, of pictures that had no part in the choice."""
+    ci95: tuple[float, float] | None
+    """None where the pictures were too few for one."""
+    p: float
+
+
+def clean(mask_HW: Mask, cleaning: Cleaning) -> Mask:
+    """`holes`, then `smallest`. A pixel of what is closed or goes takes the class of the nearest pixel that stays (of
+    equally near ones, any, but always the same); where none stays, class 0."""
+    closed_HW = nearest_of_rest(mask_HW, small_holes(mask_HW, cleaning.holes))
+    return nearest_of_rest(closed_HW, small_objects(closed_HW, cleaning.smallest))
+
+
+def small_holes(mask_HW: Mask, pixels: int) -> Flags:
+    """Holes of fewer pixels."""
+    if pixels < 2:
+        return np.zeros(mask_HW.shape, bool)
+    regions_HW, count = ndimage.label(mask_HW == 0)
+    small = np.bincount(regions_HW.ravel(), minlength=count + 1) < pixels
+    rows = regions_HW[[0, -1]].ravel(), regions_HW[:, [0, -1]].ravel()
+    small[np.concatenate([[0], *rows])] = False  # 0 is all that is not of class 0
+    found: Flags = small[regions_HW]
+    return found
+
+
+def small_objects(mask_HW: Mask, pixels: int) -> Flags:
+    """Objects of fewer pixels, of all classes but 0."""
+    found = np.zeros(mask_HW.shape, bool)
+    if pixels < 2:
+        return found
+    for k in np.flatnonzero(np.bincount(mask_HW.ravel())).tolist():
+        if k:
+            regions = parts(np.equal(mask_HW, k))
+            found.ravel()[regions.places[regions.pixels()[regions.numbers] < pixels]] = True
+    return found
+
+
+def nearest_of_rest(mask_HW: Mask, gone_HW: Flags) -> Mask:
+    """Each flagged pixel takes the class of the nearest one without a flag (straight-line distance of centres)."""
+    if not gone_HW.any():
+        return mask_HW
+    if gone_HW.all():
+        return np.zeros_like(mask_HW)
+    rows, columns = ndimage.distance_transform_edt(gone_HW, return_distances=False, return_indices=True)
+    filled: Mask = mask_HW[rows, columns]
+    return filled
+
+
+def cut(said: Prediction, threshold: float | None) -> Mask:
+    """The mask at another threshold; more than two classes have none."""
+    if threshold is None or len(said.probabilities) != 2:
+        return said.mask
+    mask_HW: Mask = (said.probabilities[1] > np.float32(threshold)).astype(np.uint8)
+    return mask_HW
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A predictor whose masks are cleaned. The probabilities are those of the network."""
+
+    predictor: Answers
+    cleaning: Cleaning
+
+    @property
+    def classes(self) -> ClassMap:
+        return self.predictor.classes
+
+    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+        return self.predictor.picture(image)
+
+    def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
+        said = self.predictor(image)
+        return replace(said, mask=clean(cut(said, self.cleaning.threshold), self.cleaning))
+
+    def identity(self) -> str:
+        return f"{self.predictor.identity()} {self.cleaning.model_dump_json()}"
+
+    save = save_answers
+
+
+def cleaned(predictor: Answers, name: str) -> Cleaned:
+    """The predictor of a run or a model folder with the cleaning that was chosen for it. Raises RunError: none was."""
+    if len(split_names(name)) > 1:
+        raise RunError(
+            f"the average {name} has no cleaning", "one is chosen for a single run: leave out --clean"
+        )
+    return Cleaned(predictor, load_cleaning(find_model(name)).cleaning)
+
+
+def save_cleaning(model: Path, kept: KeptCleaning) -> None:
+    """Write `model/cleaning.json`. Raises RunError."""
+    write_text(model / FILE, kept.model_dump_json(indent=2) + "\n")
+
+
+def load_cleaning(model: Path) -> KeptCleaning:
+    """What `maskwright clean` chose for the model in this folder. Raises RunError: nothing, damaged, other weights."""
+    path = model / FILE
+    if not path.is_file():
+        raise RunError(f"{model} has no cleaning", CHOOSE)
+    try:
+        kept = KeptCleaning.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}", CHOOSE) from error
+    if kept.weights != weights_digest(model):
+        raise RunError(f"{path} was chosen for other weights than {model / WEIGHTS}", CHOOSE)
+    return kept
+
+
+def weights_digest(model: Path) -> str:
+    """Of `model/model.safetensors`. Raises RunError where it is missing."""
+    try:
+        with open(model / WEIGHTS, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise RunError(
+            f"{model / WEIGHTS} cannot be read: {error.strerror}", "copy the model again"
+        ) from error
