@@ -1,8 +1,8 @@
 """What it brings that decoding, the network and writing overlap: a folder of JPEGs, predicted both ways in turn.
 
-The old way is here as a plain loop: read a picture, predict it, write its files, go on. Both write the same bytes, which is
-checked. Each round times both, in changing order; the figure is the median of the rounds' ratios (loop / overlapped), with
-the least and the greatest.
+The old way is here as a plain loop: read a picture, predict it, write its files, go on. Both write the same bytes,
+which is checked. Each round times both, in changing order; the figure is the median of the rounds' ratios (loop /
+overlapped), with the least and the greatest.
 
     python benchmarks/predict_folder.py RUN_OR_MODEL
     python benchmarks/predict_folder.py runs/pets --pictures 60 --side 1200 --save mask,overlay --device cuda

@@ -7,11 +7,14 @@ pictures that were under way. The first line says which model answered and how; 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 from maskwright.errors import RunError
 from maskwright.files import write_bytes
@@ -20,6 +23,9 @@ from maskwright.predict.inputs import Job
 
 NAME = ".predict.jsonl"
 FORMAT = 1
+
+NONSENSE = (ValueError, TypeError, KeyError)
+"""What a line that was cut short raises: it counts for nothing."""
 
 Stamp = tuple[int, int]
 """Bytes of a file, and when it was changed last, in nanoseconds."""
@@ -43,7 +49,8 @@ class Entry:
 
 
 class Journal:
-    """What is done in an output folder. One process at a time writes to it."""
+    """What is done in an output folder. Lines are only ever added, each by a single write at the end: several processes
+    can predict into one folder."""
 
     def __init__(self, out: Path, model: str) -> None:
         """Read what `model` (who answers, and how) has done in `out`; nothing is written yet."""
@@ -56,8 +63,8 @@ class Journal:
         self._places: dict[str, int] = {}
         """Where the line of a picture begins, for those with facts."""
         self._head = json.dumps({"format": FORMAT, "model": model}).encode() + b"\n"
-        self._end = self._read()
-        self._file: IO[bytes] | None = None
+        self._state = self._read()
+        self._file: FileIO | None = None
 
     @property
     def path(self) -> Path:
@@ -67,13 +74,12 @@ class Journal:
         """From here on it can be added to; `out` is made where it is missing. Raises RunError: it cannot be."""
         with _writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-            anew = not self._end
-            if anew:
+            if self._state == "none":
                 write_bytes(self.path, self._head)
-                self._end = len(self._head)
-            self._file = open(self.path, "rb+")  # noqa: SIM115 - closed by close()
-            self._file.truncate(self._end)
-        if anew and self.whole:
+            self._file = FileIO(self.path, "a+")
+            if self._state == "torn":
+                self._file.write(b"\n")
+        if self._state == "none" and self.whole:
             self._append({"whole": sorted(self.whole)})
 
     def find(self, job: Job, stamp: Stamp | None, review_below: float | None, *, facts: bool) -> Entry | None:
@@ -93,6 +99,11 @@ class Journal:
         return {name: entry.review for name, entry in self._entries.items() if entry.review is not None}
 
     def add(self, entry: Entry, facts: Facts | None) -> None:
+        """What an earlier call made of the same picture is kept."""
+        known = self._entries.get(entry.name)
+        if known is not None and known.stamp == entry.stamp:
+            entry = _joined(known, entry)
+            facts = facts or dict(self.facts([entry.name])).get(entry.name)
         values = {name: value for name, value in vars(entry).items() if value is not None}
         place = self._append(values | ({} if facts is None else {"facts": facts.to_json()}))
         self._entries[entry.name] = entry
@@ -112,50 +123,45 @@ class Journal:
     def facts(self, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
         """Of the pictures of these names, read one after the other; those that are not done are left out."""
         assert self._file is not None, "begin() comes first"
-        for name in names:
-            if name in self._places:
-                self._file.seek(self._places[name])
-                yield name, Facts.from_json(json.loads(self._file.readline())["facts"])
+        with open(self._file.fileno(), "rb", closefd=False) as lines:
+            for name in names:
+                if name in self._places:
+                    lines.seek(self._places[name])
+                    yield name, Facts.from_json(json.loads(lines.readline())["facts"])
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
     def _append(self, values: Mapping[str, object]) -> int:
-        """The place of the new line. It is whole before anything that follows from it is begun."""
+        """The place of the new line."""
         assert self._file is not None, "begin() comes first"
-        line, place = json.dumps(values, separators=(",", ":")).encode() + b"\n", self._end
+        line = json.dumps(values, separators=(",", ":")).encode() + b"\n"
         with _writing(self.out):
-            self._file.seek(place)
-            self._file.write(line)
-            self._file.flush()
-        self._end += len(line)
-        return place
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self._file.tell() - len(line)
 
-    def _read(self) -> int:
-        """Where the last whole line ends; 0 where there is no journal, or that of another model, of which only the
-        names of the whole call's files are kept: they are ours whoever answers."""
+    def _read(self) -> Literal["none", "torn", "whole"]:
+        """`none` where there is no journal, or that of another model, of which only the names of the whole call's
+        files are kept: they are ours whoever answers."""
         try:
             lines = open(self.path, "rb")  # noqa: SIM115
         except OSError:
-            return 0
+            return "none"
         with lines:
-            head, place = lines.readline(), 0
-            for line in lines if head else ():
-                place = place or len(head)
-                if not line.endswith(b"\n"):
-                    break
-                with contextlib.suppress(
-                    ValueError, TypeError, KeyError
-                ):  # a line that makes no sense is none
+            line = head = lines.readline()
+            place = len(head)
+            for line in lines:
+                with contextlib.suppress(*NONSENSE):
                     self._take(json.loads(line), place)
                 place += len(line)
         if head == self._head:
-            return place or len(head)
+            return "whole" if line.endswith(b"\n") else "torn"
         self.began_review = None
         self._entries.clear()
         self._places.clear()
-        return 0
+        return "none"
 
     def _take(self, values: dict[str, Any], place: int) -> None:
         if "whole" in values:
@@ -170,6 +176,12 @@ class Journal:
             self._places.pop(entry.name, None)
             if has_facts:
                 self._places[entry.name] = place
+
+
+def _joined(known: Entry, new: Entry) -> Entry:
+    """What both say of the same picture; of doubts, what was asked for last."""
+    outputs = tuple(dict.fromkeys((*known.outputs, *new.outputs)))
+    return replace(known if new.review_below is None else new, outputs=outputs)
 
 
 @contextlib.contextmanager
