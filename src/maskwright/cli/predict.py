@@ -45,8 +45,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="H,W",
-            help="Look at tiles of so many pixels that overlap, instead of at whole pictures. What is too large for one "
-            "look, or what the model was trained on tiles of, is cut without it.",
+            help="Look at tiles of so many pixels that overlap, not at whole pictures. What is too large for one look, "
+            "or what the model was trained on tiles of, is cut without it.",
         ),
     ] = None,
     check_seams: Annotated[
@@ -61,17 +61,17 @@ def predict(
 ) -> Answer:
     """Write a mask for every picture.
 
-    Masks have the picture's own size and are palette PNGs, of a GeoTIFF a GeoTIFF: the pixel value is the class id. Of
-    any size: large pictures are looked at in tiles, and GeoTIFFs never held in memory. Files that cannot be read are listed at the end, with exit code 1; the rest is done. Stopped or killed, the same command goes on where it
-    was.
+    Masks have the picture's own size and are palette PNGs, of a GeoTIFF a GeoTIFF: the pixel value is the class id.
+    Pictures may be of any size: large ones are looked at in tiles, and a GeoTIFF is never wholly in memory. Files that
+    cannot be read are listed at the end, with exit code 1; the rest is done. Stopped or killed, the same command goes
+    on where it was.
     """
     from rich.console import Group
 
-    from maskwright.api import use_threads
     from maskwright.predict.clean import cleaned
     from maskwright.predict.encode import Kind
     from maskwright.predict.ensemble import load_predictor
-    from maskwright.predict.predictor import Predictor
+    from maskwright.predict.predictor import Predictor, use_threads
     from maskwright.predict.tiled import Tiled
     from maskwright.predict.whole import FILES
 

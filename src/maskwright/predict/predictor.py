@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,17 @@ def choose_device(name: str) -> torch.device:
     if (device.index or 0) >= here.get(device.type, 0):
         raise ConfigError(f"--device {name} is not on this machine", "use --device auto, or cpu")
     return device
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Torch works with `count` CPU threads within; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _exact() -> AbstractContextManager[None]:

@@ -108,9 +108,8 @@ class _Views:
     def view(self, phase: int) -> Tensor:
         """Size of the gradient along the strip. Raises _CutOff."""
         if phase not in self.known:
-            (gradient,) = torch.autograd.grad(
-                self.answer[self.middle + phase], self.strip, torch.tensor(SEED), retain_graph=True
-            )
+            pixel = SEED * self.answer[self.middle + phase]
+            (gradient,) = torch.autograd.grad(pixel, self.strip, retain_graph=True)
             along = gradient.double().abs().sum(dim=(0, 1, 5 - self.axis))
             if along[0] > 0 or along[-1] > 0:
                 raise _CutOff(flat=_is_flat(along))
