@@ -25,7 +25,7 @@ from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.counts import Counts, confusion, tally
 from maskwright.metrics.measures import Tallies, image_values
 from maskwright.metrics.scores import Scores, scores
-from maskwright.predict.clean import Cleaning, cut, nearest_of_rest, small_holes, small_objects
+from maskwright.predict.clean import Cleaning, cut, hole_sizes, object_sizes, small, without
 from maskwright.predict.stitch import answer
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Prediction
@@ -141,9 +141,10 @@ def _masks(said: Prediction, tried: Sequence[Cleaning]) -> Iterator[Mask]:
     """`clean` for each of them; what neighbours in the grid share is done once."""
     for (threshold, holes), group in groupby(tried, lambda each: (each.threshold, each.holes)):
         mask_HW = cut(said, threshold)
-        closed_HW = nearest_of_rest(mask_HW, small_holes(mask_HW, holes))
+        closed_HW = without(mask_HW, small(hole_sizes(mask_HW), holes))
+        sizes_HW = object_sizes(closed_HW)
         for each in group:
-            yield nearest_of_rest(closed_HW, small_objects(closed_HW, each.smallest))
+            yield without(closed_HW, small(sizes_HW, each.smallest))
 
 
 def _best(dice_GN: Float64[np.ndarray, "G N"]) -> int:

@@ -22,10 +22,14 @@ from maskwright.predict.clean import (
     clean,
     cleaned,
     cut,
+    hole_sizes,
     load_cleaning,
+    nearest_of_rest,
+    object_sizes,
     save_cleaning,
-    small_holes,
+    small,
     weights_digest,
+    without,
 )
 from maskwright.predict.model_folder import WEIGHTS
 from maskwright.tensors import Prediction
@@ -82,9 +86,20 @@ def test_what_is_left_is_large_enough(before: np.ndarray, holes: int, smallest: 
         areas = np.bincount(regions.ravel())[1:]
         assert (areas >= smallest).all()
     if not smallest:
-        assert not small_holes(after, holes).any()
+        assert not small(hole_sizes(after), holes).any()
     if holes < 2 and smallest < 2:
         assert after is before
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1)),
+    st.integers(2, 12),
+)
+def test_of_two_classes_the_nearest_is_the_other(before: np.ndarray, pixels: int) -> None:
+    for sizes in (hole_sizes(before), object_sizes(before)):
+        gone = small(sizes, pixels)
+        np.testing.assert_array_equal(without(before, gone), nearest_of_rest(before, gone))
 
 
 def test_the_threshold_is_for_two_classes() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from pydantic import NonNegativeInt, ValidationError
 from scipy import ndimage
 
@@ -33,6 +33,7 @@ FILE = "cleaning.json"
 CHOOSE = "`maskwright clean RUN` chooses one"
 
 Flags = Bool[np.ndarray, "H W"]
+Sizes = Int64[np.ndarray, "H W"]
 
 
 class Cleaning(Part):
@@ -66,38 +67,50 @@ class KeptCleaning(Part):
 def clean(mask_HW: Mask, cleaning: Cleaning) -> Mask:
     """`holes`, then `smallest`. A pixel of what is closed or goes takes the class of the nearest pixel that stays (of
     equally near ones, any, but always the same); where none stays, class 0."""
-    closed_HW = nearest_of_rest(mask_HW, small_holes(mask_HW, cleaning.holes))
-    return nearest_of_rest(closed_HW, small_objects(closed_HW, cleaning.smallest))
+    closed_HW = without(mask_HW, small(hole_sizes(mask_HW), cleaning.holes)) if cleaning.holes else mask_HW
+    if not cleaning.smallest:
+        return closed_HW
+    return without(closed_HW, small(object_sizes(closed_HW), cleaning.smallest))
 
 
-def small_holes(mask_HW: Mask, pixels: int) -> Flags:
-    """Holes of fewer pixels."""
-    if pixels < 2:
-        return np.zeros(mask_HW.shape, bool)
+def hole_sizes(mask_HW: Mask) -> Sizes:
+    """For each pixel of a hole the hole's pixels; 0 elsewhere."""
     regions_HW, count = ndimage.label(mask_HW == 0)
-    small = np.bincount(regions_HW.ravel(), minlength=count + 1) < pixels
-    rows = regions_HW[[0, -1]].ravel(), regions_HW[:, [0, -1]].ravel()
-    small[np.concatenate([[0], *rows])] = False  # 0 is all that is not of class 0
-    found: Flags = small[regions_HW]
+    sizes = np.bincount(regions_HW.ravel(), minlength=count + 1)
+    sizes[np.concatenate([[0], regions_HW[[0, -1]].ravel(), regions_HW[:, [0, -1]].ravel()])] = 0
+    found: Sizes = sizes[regions_HW]
     return found
 
 
-def small_objects(mask_HW: Mask, pixels: int) -> Flags:
-    """Objects of fewer pixels, of all classes but 0."""
-    found = np.zeros(mask_HW.shape, bool)
-    if pixels < 2:
-        return found
+def object_sizes(mask_HW: Mask) -> Sizes:
+    """For each pixel of an object the object's pixels; 0 elsewhere."""
+    found = np.zeros(mask_HW.shape, np.int64)
     for k in np.flatnonzero(np.bincount(mask_HW.ravel())).tolist():
         if k:
             regions = parts(np.equal(mask_HW, k))
-            found.ravel()[regions.places[regions.pixels()[regions.numbers] < pixels]] = True
+            found.ravel()[regions.places] = regions.pixels()[regions.numbers]
     return found
+
+
+def small(sizes_HW: Sizes, pixels: int) -> Flags:
+    """What has a size, and one under `pixels`."""
+    return (sizes_HW > 0) & (sizes_HW < pixels)
+
+
+def without(mask_HW: Mask, gone_HW: Flags) -> Mask:
+    """The mask without some of its holes or some of its objects: `nearest_of_rest`.
+
+    Of two classes that is the other one. On a path from a pixel of an object to a pixel of the same class in another
+    object, each step of which comes nearer to the end, the first pixel that has left the object is of the other class;
+    and so it is with holes, on a path that goes by sides.
+    """
+    if not gone_HW.any():
+        return mask_HW
+    return mask_HW ^ gone_HW.view(np.uint8) if mask_HW.max() <= 1 else nearest_of_rest(mask_HW, gone_HW)
 
 
 def nearest_of_rest(mask_HW: Mask, gone_HW: Flags) -> Mask:
     """Each flagged pixel takes the class of the nearest one without a flag (straight-line distance of centres)."""
-    if not gone_HW.any():
-        return mask_HW
     if gone_HW.all():
         return np.zeros_like(mask_HW)
     rows, columns = ndimage.distance_transform_edt(gone_HW, return_distances=False, return_indices=True)
