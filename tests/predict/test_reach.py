@@ -54,11 +54,15 @@ def test_trained_weights_hide_nothing() -> None:
         assert torch.equal(tensor, weights[name])
 
 
-class Padded(nn.Sequential):
+class Padded(nn.Module):
     """Takes any size, as all networks here do."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return crop_like(super().forward(pad_to_multiple(input, 12)), input)
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return crop_like(self.layers(pad_to_multiple(images, 12)), images)
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ def raw_labels(part: Part) -> Raw:
         valid = _known(raster, [1], window)[0]
     with opened(part.beside) as raster:
         bands = [int(band) for band in part.told[0].split(",")]
-        valid = valid & _known(raster, bands, window).all(axis=0)
-    return cast(Raw, np.where(valid, labels, np.array(IGNORE, labels.dtype)))
+        everywhere = np.logical_and(valid, _known(raster, bands, window).all(axis=0))
+    return cast(Raw, np.where(everywhere, labels, np.array(IGNORE, labels.dtype)))
 
 
 def _known(raster: Any, bands: Sequence[int], window: Any) -> Bool[np.ndarray, "C H W"]:
