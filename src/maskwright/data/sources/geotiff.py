@@ -203,7 +203,7 @@ def known(part: Part) -> Bool[np.ndarray, "H W"]:
     bands = [int(band) for band in part.told[0].split(",")]
     with opened(part.file) as raster:
         each = _known(raster, bands, rasterio_window(_window_of(part)))
-    everywhere: Bool[np.ndarray, "H W"] = each.all(axis=0)
+    everywhere: Bool[np.ndarray, "H W"] = np.asarray(each.all(axis=0))
     return everywhere
 
 
