@@ -70,8 +70,8 @@ def in_tiles(
 
     classes = len(model.spec.classes)
     shares_KHW = np.empty((classes, *layout.size), np.float32)
-    for top, finished in blended(answer, layout.rows, layout.columns, classes):
-        shares_KHW[:, top : top + finished.shape[1]] = finished
+    for window, finished in blended(answer, layout.rows, layout.columns, classes):
+        shares_KHW[:, *window.slices] = finished
     return Prediction(decided(shares_KHW, model.threshold), shares_KHW, model.temperature)
 
 
@@ -82,17 +82,17 @@ def decided(shares_KHW: Float32[np.ndarray, "K H W"], threshold: float) -> Mask:
 
 
 def compare(
-    shares_KHW: Float32[np.ndarray, "K H W"], mask_HW: Mask, whole: Prediction, top: int = 0
+    shares_KHW: Float32[np.ndarray, "K H W"], mask_HW: Mask, whole: Prediction, top: int = 0, left: int = 0
 ) -> Seams:
-    """What tiles gave for some rows of a picture, the first of them `top`, and what one look gave."""
+    """What tiles gave for a part of a picture, whose corner is `top`, `left`, and what one look gave."""
     apart_HW = np.abs(shares_KHW - whole.probabilities).max(axis=0)
     row, column = divmod(int(apart_HW.argmax()), apart_HW.shape[1])
     changed = int(np.count_nonzero(mask_HW != whole.mask))
-    return Seams(float(apart_HW[row, column]), top + row, column, changed, apart_HW.size)
+    return Seams(float(apart_HW[row, column]), top + row, left + column, changed, apart_HW.size)
 
 
 def furthest(parts: Sequence[Seams]) -> Seams | None:
-    """Of a picture whose rows were compared in parts."""
+    """Of a picture that was compared in parts."""
     if not parts:
         return None
     worst = max(parts, key=lambda part: part.difference)

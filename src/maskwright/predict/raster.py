@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32
+from numpy.typing import NDArray
 from PIL import Image
 
 from maskwright.data.classes import ClassMap
@@ -33,11 +34,13 @@ from maskwright.tensors import IGNORE, Mask, Picture, Prediction
 BLOCK = 256
 """Side of the blocks that outputs are stored in."""
 ROWS = 256
-"""Rows that are decided and written at a time."""
+"""Rows that are read at a time."""
 LOOK = 4096
 """Longest side of an overlay."""
 
-Shares = Float32[np.ndarray, "K n W"]
+Shares = Float32[np.ndarray, "K n m"]
+Write = Callable[[NDArray[np.generic], Window], None]
+"""(bands, rows, columns) of a part of the raster, and where it lies."""
 
 
 class AnswersRasters(Answers, Protocol):
@@ -108,16 +111,16 @@ def predict_raster(
         mask_to = _mask_file(files, targets.get("mask"), source, classes)
         shares_to = _shares_file(files, targets.get("probability"), source, model)
         small = _Small(source.size)
-        for top, shares in _finished(model, source, layout, whole, advance):
+        for window, shares in _finished(model, source, layout, whole, advance):
             mask = decided(shares, model.threshold)
-            window = Window(top, 0, len(mask), source.size[1])
             if layout is not None and whole is not None:
-                seams.append(compare(shares, mask, _rows(whole, window), top))
+                seams.append(compare(shares, mask, _part(whole, window), window.top, window.left))
             known = source.known(window)
             mask[~known] = IGNORE
-            mask_to(mask, window)
-            shares_to(shares, known, window)
-            small.add(mask, top)
+            mask_to(mask[None], window)
+            if "probability" in targets:
+                shares_to(np.where(known, shares, np.float32(np.nan)), window)
+            small.add(mask, window)
         if "overlay" in targets:
             picture = _shrunken(source, small.size)
             write_bytes(targets["overlay"], jpeg(overlay(picture, small.mask, classes)))
@@ -130,8 +133,8 @@ def _finished(
     layout: Layout | None,
     whole: Prediction | None,
     advance: Callable[[int], None],
-) -> Iterator[tuple[int, Shares]]:
-    """The probabilities in slabs of full width, from the top."""
+) -> Iterator[tuple[Window, Shares]]:
+    """The probabilities in parts, row of tiles by row of tiles, from the left."""
 
     def answer(window: Window) -> Float32[np.ndarray, "K h w"]:
         picture = source.picture(window)
@@ -142,52 +145,55 @@ def _finished(
         nothing[0] = 1
         return nothing
 
-    if layout is None:
-        assert whole is not None
-        advance(1)
-        bands: Iterator[tuple[int, Shares]] = iter([(0, whole.probabilities)])
-    else:
-        bands = blended(answer, layout.rows, layout.columns, len(model.classes))
-    for top, shares in bands:
-        for row in range(0, shares.shape[1], ROWS):
-            yield top + row, np.ascontiguousarray(shares[:, row : row + ROWS])
+    if layout is not None:
+        yield from blended(answer, layout.rows, layout.columns, len(model.classes))
+        return
+    assert whole is not None
+    height, width = source.size
+    for top in range(0, height, ROWS):
+        window = Window(top, 0, min(ROWS, height - top), width)
+        yield window, np.ascontiguousarray(whole.probabilities[:, *window.slices])
+    advance(1)
 
 
-def _rows(whole: Prediction, window: Window) -> Prediction:
-    rows = window.slices[0]
-    return Prediction(whole.mask[rows], whole.probabilities[:, rows], whole.temperature)
+def _part(whole: Prediction, window: Window) -> Prediction:
+    return Prediction(whole.mask[window.slices], whole.probabilities[:, *window.slices], whole.temperature)
 
 
-def _mask_file(
-    files: ExitStack, path: Path | None, source: Source, classes: ClassMap
-) -> Callable[[Mask, Window], None]:
+def _mask_file(files: ExitStack, path: Path | None, source: Source, classes: ClassMap) -> Write:
     if path is None:
-        return lambda mask, window: None
+        return lambda parts, window: None
     raster = files.enter_context(_written(path, source, 1, "uint8", IGNORE))
-    raster.write_colormap(
-        1, {value: (*colour, 255) for value, colour in enumerate(mask_palette(classes).tolist())}
-    )
+    colours = enumerate(mask_palette(classes).tolist())
+    raster.write_colormap(1, {value: (*colour, 255) for value, colour in colours})
     raster.update_tags(**{f"class_{id}": name for id, name in enumerate(classes.names)})
-
-    def write(mask: Mask, window: Window) -> None:
-        raster.write(mask, 1, window=geotiff.rasterio_window(window))
-
-    return write
+    return _by_rows(raster)
 
 
-def _shares_file(
-    files: ExitStack, path: Path | None, source: Source, model: AnswersRasters
-) -> Callable[[Shares, Bool[np.ndarray, "n W"], Window], None]:
+def _shares_file(files: ExitStack, path: Path | None, source: Source, model: AnswersRasters) -> Write:
     if path is None:
-        return lambda shares, known, window: None
+        return lambda parts, window: None
     names = model.classes.names
     raster = files.enter_context(_written(path, source, len(names), "float32", math.nan, predictor=3))
     raster.descriptions = names
     raster.update_tags(temperature=repr(model.temperature))
+    return _by_rows(raster)
 
-    def write(shares: Shares, known: Bool[np.ndarray, "n W"], window: Window) -> None:
-        told = np.where(known, shares, np.float32(np.nan))
-        raster.write(told, window=geotiff.rasterio_window(window))
+
+def _by_rows(raster: Any) -> Write:
+    """Parts that come from the left are put together until they are as wide as the raster: compressed blocks that are
+    written in pieces would be packed again and again.
+    """
+    waiting = np.empty((raster.count, 0, raster.width), raster.dtypes[0])
+
+    def write(parts: NDArray[np.generic], window: Window) -> None:
+        nonlocal waiting
+        if window.left == 0:
+            waiting = np.empty((raster.count, window.height, raster.width), raster.dtypes[0])
+        right = window.left + window.width
+        waiting[:, :, window.left : right] = parts
+        if right == raster.width:
+            raster.write(waiting, window=geotiff.rasterio_window(window._replace(left=0, width=right)))
 
     return write
 
@@ -252,11 +258,11 @@ class _Small:
         self.size = -(-size[0] // self.step), -(-size[1] // self.step)
         self.mask = np.zeros(self.size, np.uint8)
 
-    def add(self, mask: Mask, top: int) -> None:
-        skipped = -top % self.step
-        rows = mask[skipped :: self.step, :: self.step]
-        begin = (top + skipped) // self.step
-        self.mask[begin : begin + len(rows)] = rows
+    def add(self, mask: Mask, window: Window) -> None:
+        down, right = -window.top % self.step, -window.left % self.step
+        some = mask[down :: self.step, right :: self.step]
+        top, left = (window.top + down) // self.step, (window.left + right) // self.step
+        self.mask[top : top + some.shape[0], left : left + some.shape[1]] = some
 
 
 def _shrunken(source: Source, size: tuple[int, int]) -> Picture:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from maskwright.data.tiles import Window, spans
 
 LARGE = 1 << 28
-"""Bytes of a band of rows that memory holds; a larger one lies in a file without a name, in the temporary folder."""
+"""Bytes of blended rows that memory holds; more lie in a file without a name, in the temporary folder."""
 LEVELS = 4096
 """Shares are multiples of 1 / LEVELS, which floating point adds without rounding."""
 
@@ -84,27 +84,32 @@ def blended(
     rows: Sequence[Stretch],
     columns: Sequence[Stretch],
     classes: int,
-) -> Iterator[tuple[int, Float32[np.ndarray, "K n W"]]]:
-    """Finished rows, from the top: where they begin, and their probabilities, which are lent until the next ones.
+) -> Iterator[tuple[Window, Float32[np.ndarray, "K n m"]]]:
+    """Finished parts of the picture and their probabilities, tile by tile, row by row; together they are all of it.
 
-    `answer` has those of a tile. Memory holds one band of tiles, over the width of the picture.
+    `answer` has the probabilities of a tile. What a tile shares with the next one of its row and with the row below is
+    kept until they come: memory holds a tile, and of the picture's width as many rows as are blended.
     """
     width = columns[-1].end
-    band = _array((classes, max(row.end - row.begin for row in rows), width))
-    for place, row in enumerate(rows):
-        for column in columns:
+    above = np.zeros((classes, 0, width), np.float32)
+    for row, row_below in zip(rows, [*rows[1:], None], strict=True):
+        begin = row.begin
+        done = (row_below.begin if row_below else row.end) - begin
+        below = _array((classes, row.end - begin - done, width))
+        beside = np.zeros((classes, row.end - begin, 0), np.float32)
+        for column, next_column in zip(columns, [*columns[1:], None], strict=True):
+            left, right = column.begin, next_column.begin if next_column else column.end
             window = Window(row.start, column.start, len(row.shares), len(column.shares))
-            inner = slice(row.begin - row.start, row.end - row.start)
-            across = slice(column.begin - column.start, column.end - column.start)
-            shares = row.shares[inner, None] * column.shares[across]
-            band[:, : row.end - row.begin, column.begin : column.end] += (
-                answer(window)[:, inner, across] * shares
-            )
-        following = rows[place + 1].begin if place + 1 < len(rows) else row.end
-        done, left = following - row.begin, row.end - following
-        yield row.begin, band[:, :done]
-        band[:, :left] = band[:, done : done + left].copy()
-        band[:, left:] = 0
+            inner = slice(begin - row.start, row.end - row.start)
+            across = slice(left - column.start, column.end - column.start)
+            parts = answer(window)[:, inner, across] * (row.shares[inner, None] * column.shares[across])
+            parts[:, :, : beside.shape[2]] += beside
+            beside = parts[:, :, right - left :].copy()
+            finished = parts[:, :, : right - left]
+            finished[:, : above.shape[1]] += above[:, :, left:right]
+            below[:, :, left:right] = finished[:, done:]
+            yield Window(begin, left, done, right - left), finished[:, :done]
+        above = below
 
 
 def _array(shape: tuple[int, int, int]) -> Float32[np.ndarray, "K n W"]:

@@ -51,7 +51,9 @@ OVERLAP = 8
 """Neighbours share one part in so many of a tile, where `overlap` does not say."""
 
 CACHE = 128 * 2**20
-"""Bytes that GDAL may keep of decoded rasters; by itself it takes a twentieth of the memory."""
+"""Bytes that GDAL may keep of decoded rasters in strips; by itself it takes a twentieth of the memory."""
+SMALL_CACHE = 32 * 2**20
+"""The same of others, which it forgets with every window."""
 ROWS = 512
 """Of a window that are turned into grey levels at a time: on the way they are floating point."""
 
@@ -362,10 +364,11 @@ def _raster(fact: object) -> Raster:
 
 
 def limited() -> Any:
-    """While it lasts, GDAL keeps no more than CACHE of what it reads and writes, and looks at no other files."""
+    """While it lasts, GDAL keeps no more than that of what it reads and writes, and looks at no other files."""
     import rasterio
 
-    return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=CACHE)
+    room = CACHE if _kept_open.cache_info().currsize else SMALL_CACHE
+    return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=room)
 
 
 @contextmanager
