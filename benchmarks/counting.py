@@ -34,7 +34,7 @@ import torch
 import maskwright as mw
 from maskwright.metrics.counts import confusions, tally
 from maskwright.metrics.scores import scores, summary
-from maskwright.predict.model_folder import CONFIG
+from maskwright.predict.hub import CONFIG
 
 SHAPE = (16, 256, 256)
 

@@ -4,7 +4,10 @@ The old way is here as a plain loop: read a picture, predict it, write its files
 which is checked. Each round times both, in changing order; the figure is the median of the rounds' ratios (loop /
 overlapped), with the least and the greatest.
 
+--network-ms stands in for an accelerator: the processor waits that long for each answer, a mask of the bright pixels.
+
     python benchmarks/predict_folder.py RUN_OR_MODEL
+    python benchmarks/predict_folder.py RUN_OR_MODEL --network-ms 50
     python benchmarks/predict_folder.py runs/pets --pictures 60 --side 1200 --save mask,overlay --device cuda
 """
 
@@ -29,6 +32,19 @@ from maskwright.predict.encode import ENCODE, Kind
 from maskwright.predict.inputs import plan
 from maskwright.predict.journal import NAME
 from maskwright.predict.predictor import Predictor
+from maskwright.tensors import Prediction
+
+
+class Elsewhere(Predictor):
+    """The input and output sides of a predictor; its network works on another chip."""
+
+    milliseconds = 0.0
+
+    def __call__(self, image: np.ndarray | Image.Image | str | Path) -> Prediction:
+        time.sleep(self.milliseconds / 1000)
+        bright = self.picture(image)[..., 0].astype(np.float32) / 255
+        shares = np.stack([bright, 1 - bright])
+        return Prediction(shares.argmax(0).astype(np.uint8), shares)
 
 
 def write_photos(folder: Path, pictures: int, side: int) -> Path:
@@ -79,11 +95,14 @@ def main() -> None:
     parser.add_argument("--save", default="mask,overlay")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--network-ms", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     kinds = cast(list[Kind], given.save.split(","))
     torch.set_num_threads(given.threads or torch.get_num_threads())
-    model = Predictor.load(given.model, given.device)
+    kind = Elsewhere if given.network_ms else Predictor
+    model = kind.load(given.model, given.device)
+    Elsewhere.milliseconds = given.network_ms
     ways = {"loop": in_a_loop, "overlapped": overlapped}
     ratios, times = [], {name: list[float]() for name in ways}
     with tempfile.TemporaryDirectory() as temporary:
@@ -100,8 +119,11 @@ def main() -> None:
             assert contents(folder / "loop") == contents(folder / "overlapped"), "not the same files"
             ratios.append(times["loop"][-1] / times["overlapped"][-1])
         pictures = len(list(photos.iterdir()))
+    network = f"{model.spec.model.name} at {model.spec.input.size} on {model.device}"
+    if given.network_ms:
+        network = f"a network elsewhere of {given.network_ms:g} ms"
     print(
-        f"{pictures} pictures, {given.save}, {model.spec.model.name} at {model.spec.input.size} on {model.device}, "
+        f"{pictures} pictures, {given.save}, {network}, "
         f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     )
     for name, measured in times.items():

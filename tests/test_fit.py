@@ -110,3 +110,11 @@ def test_picture_and_labels_stay_together(fit: Fit) -> None:
     sure = known & ((images[:, 0] < 0.01) | (images[:, 0] > 0.99))
     assert sure.sum() > 0.8 * known.sum()
     assert torch.equal((images[:, 0] > 0.5).long()[sure], fitted[sure])
+
+
+def test_a_single_column_is_resampled_as_a_single_row_is() -> None:
+    """torch gives every row of it the same value."""
+    column = torch.rand(1, 2, 5, 1, generator=torch.Generator().manual_seed(0))
+    row = fit_images(column.transpose(2, 3), (1, 3), "resize")
+    assert torch.equal(fit_images(column, (3, 1), "resize"), row.transpose(2, 3))
+    assert row.std() > 0.05

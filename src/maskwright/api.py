@@ -40,6 +40,7 @@ from maskwright.tensors import Mask, Picture, Prediction
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from maskwright.predict.hub import Pushed
     from maskwright.replay import Verification
 
 RUNS = Path("runs")
@@ -227,6 +228,12 @@ class Run:
             _begun_with(self.folder),
         )
         return _work(self, recipe, dataset, means, init=init, budget=budget, resume=True)
+
+    def push(self, to: str, *, private: bool = False, licence: str | None = None) -> Pushed:
+        """Share the best weights as `hf:user/name`; see `maskwright.report.share`. Raises RunError."""
+        from maskwright.report.share import share
+
+        return share(self.path, to, private=private, licence=licence)
 
     def report(self) -> Path:
         """Write report.html (one file, opens offline) and the model card anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -75,6 +75,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     write_atomic(path, lambda beside: beside.write_bytes(content))
+
+
+def publish(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Move finished files from one folder to another on the same disk, in this order, each whole or not at all.
+
+    Raises RunError when that cannot be done.
+    """
+    try:
+        for name in names:
+            with open(source / name, "rb+") as handle:
+                os.fsync(handle.fileno())
+        for name in names:
+            os.replace(source / name, target / name)
+        sync_folder(target)
+    except OSError as error:
+        raise RunError(
+            f"{target / name} could not be written: {error.strerror or error}",
+            "free some space or choose another folder",
+        ) from error
 
 
 def remove_partials(folder: Path) -> None:

@@ -51,9 +51,9 @@ def place(native_hw: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placem
     if fit == "crop":
         height, width = native_hw
     elif fit == "letterbox":
-        scale = min(height / native_height, width / native_width)
-        inner_height = min(max(round(native_height * scale), 1), height)
-        inner_width = min(max(round(native_width * scale), 1), width)
+        # In whole numbers, half up: an exported file comes to the same pixel whatever floats its runtime has.
+        inner_height = max(1, min(height, (2 * native_height * width + native_width) // (2 * native_width)))
+        inner_width = max(1, min(width, (2 * native_width * height + native_height) // (2 * native_height)))
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         height, width = inner_height, inner_width
     return Placement((height / native_height, width / native_width), top, left, height, width)
@@ -71,13 +71,22 @@ def fit_images(
     placement = place(native_hw, size, fit)
     inner = (placement.height, placement.width)
     if inner != native_hw:
-        images_BCHW = F.interpolate(images_BCHW, inner, mode="bilinear", align_corners=False, antialias=True)
+        images_BCHW = antialiased(images_BCHW, inner)
     pads = _pads(placement, size, fit)
     if not any(pads):
         return images_BCHW
     colour = images_BCHW.new_zeros(images_BCHW.shape[1]) if fill is None else fill.to(images_BCHW)
     inside = F.pad(images_BCHW.new_ones(1, 1, *inner), pads).bool()
     return torch.where(inside, F.pad(images_BCHW, pads), colour.view(1, -1, 1, 1))
+
+
+def antialiased(images_BCHW: Images, size: tuple[int, int]) -> Images:
+    """Bilinear resampling in which each output pixel weighs all the input pixels under it."""
+    if (
+        images_BCHW.shape[3] == size[1] == 1 < max(images_BCHW.shape[2], size[0])
+    ):  # torch 2.15 gives every row of a single column the same value
+        return antialiased(images_BCHW.transpose(2, 3), size[::-1]).transpose(2, 3)
+    return F.interpolate(images_BCHW, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def fit_labels(

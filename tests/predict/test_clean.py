@@ -31,7 +31,7 @@ from maskwright.predict.clean import (
     weights_digest,
     without,
 )
-from maskwright.predict.model_folder import WEIGHTS
+from maskwright.predict.hub import WEIGHTS
 from maskwright.tensors import Prediction
 
 MASKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
@@ -168,3 +168,5 @@ def test_a_damaged_cleaning(tmp_path: Path, change: dict[str, object] | None) ->
 def test_an_average_has_no_cleaning() -> None:
     with pytest.raises(RunError, match="leave out --clean"):
         cleaned(Grey(), "a+b")
+    with pytest.raises(RunError, match=r"a\.onnx has no cleaning; .* leave out --clean"):
+        cleaned(Grey(), "a.onnx")

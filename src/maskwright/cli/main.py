@@ -21,8 +21,10 @@ from maskwright.cli import data as data_verbs
 from maskwright.cli import demo as demo_verb
 from maskwright.cli import env as env_verb
 from maskwright.cli import evaluate as evaluate_verb
+from maskwright.cli import export as export_verb
 from maskwright.cli import models as models_verb
 from maskwright.cli import predict as predict_verb
+from maskwright.cli import push as push_verb
 from maskwright.cli import recipes as recipes_verb
 from maskwright.cli import report as report_verb
 from maskwright.cli import runs as runs_verb
@@ -123,6 +125,7 @@ _add(
     "maskwright predict runs/pets/model cat.jpg --out masks/ --save mask,overlay",
     "maskwright predict pets+pets-2 photos/ --out masks/ --tta flips",
     "maskwright predict pets photos/ --out masks/ --save mask,polygons,statistics",
+    "maskwright predict hf:me/pets photos/ --out masks/",
     "maskwright predict pets photos/ --out masks/ --review-below 0.9",
 )
 _add(
@@ -149,8 +152,30 @@ _add(
     "maskwright study 002-table --data data/pets --size 96,96 --budget 60s model.width=8",
     "maskwright study mine.yaml --workers 4",
 )
+_add(
+    app,
+    "export",
+    export_verb.export,
+    "maskwright export pets",
+    "maskwright export pets --precision int8 --runner",
+    "maskwright export pets --format openvino --precision bf16 --tta none",
+)
 _add(app, "report", report_verb.report, "maskwright report pets")
-_add(app, "show", show_verb.show, "maskwright show pets")
+_add(
+    app,
+    "show",
+    show_verb.show,
+    "maskwright show pets",
+    "maskwright show runs/pets/export/model.onnx",
+    "maskwright show hf:me/pets@v1",
+)
+_add(
+    app,
+    "push",
+    push_verb.push,
+    "maskwright push pets hf:me/pets",
+    "maskwright push runs/pets/model hf:me/pets --private --license apache-2.0",
+)
 _add(
     app,
     "verify",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,13 +10,17 @@ from maskwright.cli.options import Device, Threads, Tta
 from maskwright.cli.terminal import terminal
 from maskwright.cli.tiles import read_tile, tile_lines, tile_values
 
+if TYPE_CHECKING:
+    from maskwright.predict.clean import Cleaned
+    from maskwright.predict.tiled import Tiled
+
 
 def predict(
     run: Annotated[
         str,
         typer.Argument(
             metavar="RUN_OR_MODEL[+...]",
-            help="A run folder, its name, or a model folder; several with + are averaged.",
+            help="A run folder, its name, a model folder, or hf:user/name[@revision]; several with + are averaged.",
         ),
     ],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders or globs.")],
@@ -68,7 +72,6 @@ def predict(
     """
     from rich.console import Group
 
-    from maskwright.predict.clean import cleaned
     from maskwright.predict.encode import Kind
     from maskwright.predict.ensemble import load_predictor
     from maskwright.predict.predictor import Predictor, use_threads
@@ -80,7 +83,7 @@ def predict(
         side = read_tile(tile)
         predictor = load_predictor(run, device, tta)
         tiled = Tiled(predictor, side, check_seams)
-        saver = cleaned(tiled, run) if clean else tiled
+        saver = _cleaned(tiled, run) if clean else tiled
         try:
             results = saver.save(out, *inputs, save=kinds, review_below=review_below, progress=terminal())
         except KeyboardInterrupt:
@@ -113,3 +116,9 @@ def predict(
         ],
     }
     return Answer(document, text, code=1 if failed else 0)
+
+
+def _cleaned(tiled: Tiled, run: str) -> Cleaned:
+    from maskwright.predict.clean import cleaned  # brings a library that plain masks do not need
+
+    return cleaned(tiled, run)

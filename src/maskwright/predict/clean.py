@@ -21,7 +21,9 @@ from maskwright.files import write_text
 from maskwright.metrics.masks import parts
 from maskwright.predict.encode import Kind
 from maskwright.predict.ensemble import split_names
-from maskwright.predict.model_folder import WEIGHTS, find_model
+from maskwright.predict.hub import WEIGHTS
+from maskwright.predict.model_folder import find_model
+from maskwright.predict.passport import is_exported
 from maskwright.predict.save import Answers, save_answers
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture, Prediction
@@ -159,6 +161,10 @@ def cleaned(predictor: Answers, name: str) -> Cleaned:
     if len(split_names(name)) > 1:
         raise RunError(
             f"the average {name} has no cleaning", "one is chosen for a single run: leave out --clean"
+        )
+    if is_exported(Path(name)):
+        raise RunError(
+            f"{name} has no cleaning", "one is chosen for a run: predict with that, or leave out --clean"
         )
     return Cleaned(predictor, load_cleaning(find_model(name)).cleaning)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maskwright.errors import RunError
+from maskwright.errors import ConfigError, RunError
+from maskwright.predict.exported import Exported, find_exported
 from maskwright.predict.model_folder import ModelSpec
 from maskwright.predict.postprocess import decide
 from maskwright.predict.predictor import Predictor
@@ -84,8 +85,23 @@ class Ensemble:
     save = save_answers
 
 
-def load_predictor(names: str, device: str = "auto", tta: str | None = None) -> Predictor | Ensemble:
-    """The predictor of `RUN_OR_MODEL`, or the ensemble of `RUN1+RUN2`. Raises RunError or ConfigError."""
+def load_predictor(
+    names: str, device: str = "auto", tta: str | None = None, threads: int | None = None
+) -> Predictor | Ensemble | Exported:
+    """The predictor of `RUN_OR_MODEL`, the ensemble of `RUN1+RUN2`, or an exported file, which runs on `threads`.
+
+    Raises RunError or ConfigError.
+    """
+    if (file := find_exported(names)) is not None:
+        exported = Exported.load(file, threads)
+        if device not in ("auto", "cpu"):
+            raise ConfigError(f"{file} runs on the CPU here, not on {device}", "predict with the run itself")
+        if tta is not None and tta != exported.passport.tta:
+            raise ConfigError(
+                f"the looks of {file} are inside it ({exported.passport.tta}), --tta {tta} cannot change them",
+                f"leave it out, or `maskwright export RUN --tta {tta}`",
+            )
+        return exported
     found = split_names(names)
     return Predictor.load(names, device, tta) if len(found) == 1 else Ensemble.load(found, device, tta)
 

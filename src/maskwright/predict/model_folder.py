@@ -22,13 +22,12 @@ from maskwright.errors import RunError, UserError
 from maskwright.files import write_bytes, write_text
 from maskwright.metrics.calibration import COLDEST, HOTTEST
 from maskwright.models import build_model
+from maskwright.predict.hub import CONFIG, LARGEST, WEIGHTS, HubModel, fetch, is_hub
 from maskwright.predict.preprocess import Preprocess
 
 FORMAT = 1
 """Version of config.json. Another one is refused: guessing would give wrong masks silently."""
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-LARGEST_CONFIG = 1 << 20
 LARGEST_SIDE = 1 << 14
 MOST_FILTERS = 1 << 12
 
@@ -124,7 +123,11 @@ def save_spec(folder: Path, spec: ModelSpec) -> None:
 
 
 def find_model(path_or_run: str | Path) -> Path:
-    """The model folder of a model folder, a run folder, or a name under `runs/`. Raises RunError."""
+    """The model folder of a model folder, a run folder, a name under `runs/`, or `hf:user/name[@revision]`, which is
+    fetched (see `hub.fetch`). Raises RunError."""
+    if is_hub(path_or_run):
+        model = HubModel.parse(str(path_or_run))
+        return fetch(model.repo, model.revision)
     for folder in (Path(path_or_run), Path("runs") / path_or_run):
         for candidate in (folder, folder / "model"):
             if (candidate / CONFIG).is_file():
@@ -143,7 +146,7 @@ def load_spec(folder: Path) -> ModelSpec:
     """Read and check `folder/config.json`. Raises RunError."""
     path = folder / CONFIG
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
+        if path.stat().st_size > LARGEST[CONFIG]:
             raise RunError(f"{path} is larger than a megabyte", "this is not a config.json of ours")
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -196,10 +199,15 @@ class WithoutMemory(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func in DRAWN or getattr(func, "__module__", "") == "torch.nn.init":
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            if tensor.is_meta:  # torch would fill it by a detour that loads its compiler: 200 MB, seconds
+                return tensor
         where = {"device": "meta"} if func in FILLED_LATER else {}
         return func(*args, **{**(kwargs or {}), **where})
 
 
+DRAWN = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.bernoulli_, torch.Tensor.exponential_}
 FILLED_LATER = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 
 

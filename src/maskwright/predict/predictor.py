@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import as_picture, read_image, to_channels
@@ -23,7 +23,7 @@ from maskwright.predict.postprocess import decide, probabilities
 from maskwright.predict.reach import WHOLE, Context, measure_context
 from maskwright.predict.save import save_answers
 from maskwright.predict.tta import View, views
-from maskwright.tensors import Images, Picture, Prediction
+from maskwright.tensors import Images, Logits, Picture, Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,6 +61,17 @@ def _exact() -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
+def context_of(spec: ModelSpec, tta: str, network: nn.Module) -> Context:
+    """How far an answer depends on the picture, in pixels of the network's input. Takes seconds.
+
+    `normalise: image` and looks at several scales take the whole picture into account. The network's weights do not
+    matter.
+    """
+    if spec.input.normalise == "image" or any(view.scale != 1 for view in views(tta)):
+        return WHOLE
+    return measure_context(network, spec.channels)
+
+
 class Predictor:
     """A trained network with its input and output sides.
 
@@ -83,7 +94,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path_or_run: str | Path, device: str = "auto", tta: str | None = None) -> Predictor:
-        """From a model folder, a run folder or a run's name.
+        """From a model folder, a run folder, a run's name, or `hf:user/name[@revision]` on a hub (see `hub.fetch`).
 
         tta: None is what the recipe said (`input.tta`). `none` looks once; `flips` averages the probabilities with
         those of the mirrored picture; `scales` does so at 0.75, 1 and 1.25 of the network's input size: six times the
@@ -97,12 +108,8 @@ class Predictor:
 
     @cached_property
     def context(self) -> Context:
-        """How far an answer depends on the picture, in pixels of the network's input. Measured when it is first asked
-        for, which takes seconds; `normalise: image` and looks at several scales take the whole picture into account.
-        """
-        if self.spec.input.normalise == "image" or any(view.scale != 1 for view in self.views):
-            return WHOLE
-        return measure_context(self.network, self.channels)
+        """See `context_of`; measured when it is first asked for."""
+        return context_of(self.spec, self.tta, self.network)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
@@ -111,33 +118,35 @@ class Predictor:
         An array is HWC or HW, uint8. Grey, alpha and colour are converted to what the network wants.
         Raises DataError for what is no picture.
         """
-        picture = self.picture(image)
-        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).to(self.device)
-        images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
-        shares = reduce(operator.add, (self._look(images, view) for view in self.views)) / len(self.views)
+        images = self._pixels(image)
+        looks = (probabilities(self._look(images, view)) for view in self.views)
+        shares = reduce(operator.add, looks) / len(self.views)
         mask = decide(shares, self.spec.threshold)
         return Prediction(mask[0].cpu().numpy(), shares[0].cpu().numpy(), self.temperature)
 
-    def _look(self, images: Images, view: View) -> Float[Tensor, "B K H W"]:
-        """Probabilities at the pictures' own size, of one view."""
+    @torch.inference_mode()
+    def logits(self, image: np.ndarray | Image | str | Path) -> Float[np.ndarray, "k H W"]:
+        """What the network says of the picture as it is, at its own size; one channel for a sigmoid."""
+        logits: np.ndarray = self._look(self._pixels(image), View())[0].cpu().numpy()
+        return logits
+
+    def _pixels(self, image: np.ndarray | Image | str | Path) -> Images:
+        picture = np.require(self.picture(image), requirements=["C", "W"])
+        return torch.from_numpy(picture).to(self.device).permute(2, 0, 1)[None].float().div(255)  # 1 C H W
+
+    def _look(self, images: Images, view: View) -> Logits:
+        """Logits at the pictures' own size, of one view."""
         height, width = images.shape[2:]
         preprocess = self.preprocess
         if view.scale != 1:
             preprocess = view.preprocess(self.spec, (height, width)).to(self.device)
         with _exact():
             logits = view.turn(self.network(view.turn(preprocess(images))).float())
-        return probabilities(preprocess.restore(logits, (height, width)))
+        return preprocess.restore(logits, (height, width))
 
     def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
         """Decode or convert to uint8 HWC with the network's channels. Raises DataError."""
-        if isinstance(image, str | Path):
-            return read_image(Path(image), self.channels)
-        picture = as_picture(image if isinstance(image, np.ndarray) else _from_pillow(image))
-        if not picture.size:
-            raise DataError(
-                f"a picture of shape {picture.shape} has no pixels", "give H x W x C with H, W >= 1"
-            )
-        return to_channels(picture, self.channels)
+        return to_picture(image, self.channels)
 
     def identity(self) -> str:
         """A digest of the weights and of all that the spec says, and the test-time augmentation."""
@@ -148,6 +157,16 @@ class Predictor:
         return f"{digest.hexdigest()[:16]} {self.tta}"
 
     save = save_answers
+
+
+def to_picture(image: np.ndarray | Image | str | Path, channels: int) -> Picture:
+    """Decode or convert to uint8 HWC with 1, 3 or 4 channels. Raises DataError."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image), channels)
+    picture = as_picture(image if isinstance(image, np.ndarray) else _from_pillow(image))
+    if not picture.size:
+        raise DataError(f"a picture of shape {picture.shape} has no pixels", "give H x W x C with H, W >= 1")
+    return to_channels(picture, channels)
 
 
 def _from_pillow(image: Image) -> np.ndarray:

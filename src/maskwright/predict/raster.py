@@ -6,6 +6,7 @@ What is written has its size and its place on the earth, and is whole or not the
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -242,12 +243,15 @@ def _written(
 def _check(file: Path) -> None:
     """A disk that was full when the last blocks were written: GDAL then closes the file without a word."""
     import rasterio
+    from rasterio.errors import RasterioError
 
-    with rasterio.open(file, driver="GTiff") as raster:
-        (rows, columns), (height, width) = raster.block_shapes[0], raster.shape
-        last = Window((height - 1) // rows * rows, (width - 1) // columns * columns, 1, 1)
-        for band in raster.indexes:
-            raster.read(band, window=geotiff.rasterio_window(last))
+    try:
+        with rasterio.open(file, driver="GTiff") as raster:
+            last = Window(raster.height - 1, raster.width - 1, 1, 1)
+            for band in raster.indexes:
+                raster.read(band, window=geotiff.rasterio_window(last))
+    except RasterioError as error:
+        raise OSError(errno.ENOSPC, "its end is missing, as on a full disk") from error
 
 
 class _Small:

@@ -32,9 +32,14 @@ class View:
         """
         crop = spec.input.fit == "crop"
         height, width = native_hw if crop else spec.input.size
-        size = (max(1, round(height * self.scale)), max(1, round(width * self.scale)))
+        size = (scaled(height, self.scale), scaled(width, self.scale))
         fit = "resize" if crop else spec.input.fit
         return Preprocess(size, fit, spec.input.normalise, spec.mean, spec.deviation)
+
+
+def scaled(length: int, scale: float) -> int:
+    """`length` times a multiple of 1/8, rounded half up: in whole numbers, which an exported file can do alike."""
+    return (round(8 * scale) * length + 4) // 8 or 1
 
 
 SCALES = (0.75, 1.0, 1.25)

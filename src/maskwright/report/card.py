@@ -10,6 +10,7 @@ import yaml
 
 from maskwright.config import Recipe, flatten
 from maskwright.data.classes import colour_text
+from maskwright.errors import RunError
 from maskwright.metrics.scores import Score, Scores
 from maskwright.predict.model_folder import ModelSpec
 
@@ -20,14 +21,20 @@ A {network} network that tells {classes} apart, pixel by pixel, in {kind} pictur
 {size} ({fit}).
 """
 
-USE = """\
-## Use
+HERE = "path/to/this/folder"
+
+USE = f"""\
+## How to use
 
 ```python
 import maskwright as mw
 
-predictor = mw.Predictor.load("path/to/this/folder")
+predictor = mw.Predictor.load("{HERE}")
 mask = predictor("photo.jpg").mask  # uint8 class ids, H W
+```
+
+```sh
+maskwright predict {HERE} photo.jpg --out masks
 ```
 """
 
@@ -61,7 +68,7 @@ def model_card(
     }
     kind = {1: "grey", 3: "RGB", 4: "four-channel"}[spec.channels]
     parts = [
-        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n",
+        f"---\n{_yaml(header)}---\n",
         f"# {_escape(name)}\n",
         WHAT.format(
             network=_escape(spec.model.name),
@@ -86,6 +93,42 @@ def model_card(
         LIMITS,
     ]
     return "\n".join(parts)
+
+
+def hub_card(card: str, model: str, licence: str | None = None) -> str:
+    """The card as it stands on a hub: how to use it from there, and the licence, where its owner names one.
+
+    card: of `model_card`, perhaps edited, perhaps of another place on the hub. model: `hf:user/name`. licence: the
+    hub's word for it, such as `apache-2.0`. Raises RunError where the header is no YAML.
+    """
+    text = re.sub(
+        r"(?<=^## How to use$).*?(?=^## |\Z)",
+        lambda use: re.sub(rf"{HERE}|hf:[\w.-]+/[\w.-]+(@[\w./-]+)?", model, use[0]),
+        card,
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    if licence is None:
+        return text
+    header, rest = _split(text)
+    return f"---\n{_yaml({**header, 'license': licence})}---\n{rest}"
+
+
+def _split(card: str) -> tuple[dict[str, object], str]:
+    """Header and text."""
+    found = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
+    if found is None:
+        return {}, card
+    try:
+        header = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise RunError(
+            f"the header of README.md is no YAML: {' '.join(str(error).split())[:100]}", "mend it"
+        ) from error
+    return header if isinstance(header, dict) else {}, card[found.end() :]
+
+
+def _yaml(header: Mapping[str, object]) -> str:
+    return yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
 
 
 def _score_table(scores: Mapping[str, Scores]) -> str:

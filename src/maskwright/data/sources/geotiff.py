@@ -52,7 +52,7 @@ OVERLAP = 8
 
 CACHE = 128 * 2**20
 """Bytes that GDAL may keep of decoded rasters in strips; by itself it takes a twentieth of the memory."""
-SMALL_CACHE = 32 * 2**20
+SMALL_CACHE = 16 * 2**20
 """The same of others, which it forgets with every window."""
 ROWS = 512
 """Of a window that are turned into grey levels at a time: on the way they are floating point."""

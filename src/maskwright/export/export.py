@@ -1,0 +1,290 @@
+"""A model leaves the lab: made, put beside the one that was evaluated, and only then written."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskwright import __version__
+from maskwright.config import suggest
+from maskwright.data.dataset import Dataset, open_dataset
+from maskwright.errors import ConfigError, DataError, RunError
+from maskwright.export.gate import PICTURES, TOLERANCES, prove, spread
+from maskwright.export.graph import save_ir, save_onnx, save_program, to_onnx, trace
+from maskwright.export.half import halve
+from maskwright.export.quantise import quantise, sensitive
+from maskwright.export.runner import write_runner
+from maskwright.export.whole import Whole
+from maskwright.files import publish
+from maskwright.metrics.scores import Scores
+from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
+from maskwright.predict.hub import WEIGHTS
+from maskwright.predict.model_folder import find_model
+from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of, files_of
+from maskwright.predict.predictor import Predictor
+from maskwright.progress import SILENT, Progress
+from maskwright.receipt import file_hash, read_receipt, receipt_facts, versions
+from maskwright.runfolder import RunFolder
+from maskwright.tensors import Picture
+
+PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torch": ("fp32",),
+}
+"""bf16 is OpenVINO's: the file holds what fp32's does, and is computed in bf16 where the processor can."""
+
+CALIBRATED = 32
+"""Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
+STEPS = (2, 4, 8, 16)
+"""Layers left in fp32, the most sensitive first: one attempt after the other."""
+SEEN_CLOSELY = 4
+"""Pictures on which layers are ranked: every layer's output is held in memory, of two networks."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an export."""
+
+    path: Path | None
+    """The file; None where the gate failed and nothing was written."""
+    passport: Passport
+    """With its proof."""
+    runner: Path | None = None
+
+
+def export(
+    model: str | Path,
+    out: str | Path | None = None,
+    *,
+    format: Format = "onnx",
+    precision: Precision = "fp32",
+    tta: str | None = None,
+    data: str | Path | Dataset | None = None,
+    split: str = "validation",
+    pictures: int = PICTURES,
+    tolerance: Tolerance | None = None,
+    runner: bool = False,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Write `out` (.onnx, .xml or .pt2) if the gate says that it is the model that was evaluated.
+
+    model: a run, its name, or a model folder, which needs `data`. out: `export/model.onnx` in the run where None, and
+    `export/model-int8.onnx` and so on in lower precision. tta: the recipe's own where None; its looks are inside the
+    file. data, split, pictures: where the proof comes from. runner: write run.py beside it. Raises UserError.
+    """
+    _check_kind(format, precision)
+    if runner and format != "onnx":
+        raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
+    folder = find_model(model)
+    run = RunFolder(folder.parent) if (folder.parent / "recipe.yaml").is_file() else None
+    predictor = Predictor.load(folder, "cpu", tta)
+    target = _target(out, folder, run, format, precision)
+    dataset = _dataset(data, run, folder, progress)
+    _check_writable(target.parent)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as beside:
+        draft = Path(beside) / target.name
+        passport = _passport(predictor, folder, run, precision)
+        progress.say(f"Exporting {passport.run} to {format}, {precision}")
+        made = _make(predictor, dataset, split, format, precision, threads, progress)
+        passport = passport.model_copy(update={"kept": made.kept})
+        made.save(passport, draft)
+        proof = prove(
+            made.opened(draft),
+            predictor,
+            dataset,
+            split=split,
+            pictures=pictures,
+            tolerance=tolerance,
+            threads=threads,
+            progress=progress,
+        )
+        passport = passport.model_copy(update={"digest": digest_of(draft), "proof": proof})
+        if not proof.passed:
+            return Outcome(None, passport)
+        made.save(passport, draft)
+        if digest_of(draft) != passport.digest:
+            raise RunError(f"{target.name} came out otherwise the second time", "please report this")
+        publish(draft.parent, target.parent, [file.name for file in files_of(draft)])
+    return Outcome(target, passport, write_runner(target) if runner else None)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model in some format, in no file yet."""
+
+    save: Callable[[Passport, Path], None]
+    opened: Callable[[Path], list[tuple[Backend, Precision]]]
+    """The runtimes that read the saved file, its own first."""
+    kept: tuple[str, ...] = ()
+    """Layers that int8 left in fp32."""
+
+
+def _make(
+    predictor: Predictor,
+    dataset: Dataset,
+    split: str,
+    format: Format,
+    precision: Precision,
+    threads: int | None,
+    progress: Progress,
+) -> Made:
+    program = trace(Whole(predictor.spec, predictor.network, predictor.tta).eval())
+    if format == "torch":
+        return Made(
+            lambda passport, path: save_program(program, passport, path),
+            lambda path: [(TorchPackage(path), precision)],
+        )
+    graph: Any = to_onnx(program)
+    kept: tuple[str, ...] = ()
+    if precision == "int8":
+        graph, kept = _in_int8(graph, _pictures(dataset, split, predictor.channels), threads, progress)
+    if format == "openvino":
+        return Made(
+            lambda passport, path: save_ir(graph, passport, path, half=precision == "fp16"),
+            lambda path: [(OpenVino(path, precision, threads), precision)],
+            kept,
+        )
+    if precision == "fp16":
+        graph = halve(graph)
+    return Made(
+        lambda passport, path: save_onnx(graph, passport, path),
+        lambda path: [(OnnxRuntime(path, threads), precision), *_also_openvino(path, precision, threads)],
+        kept,
+    )
+
+
+def _in_int8(
+    graph: Any, shown: Sequence[Picture], threads: int | None, progress: Progress
+) -> tuple[Any, tuple[str, ...]]:
+    """The graph in 8 bits, with as few layers left in fp32 as keep it well within the tolerance, and their names."""
+    everywhere = quantise(graph, shown)
+    if _flips_few(graph, everywhere, shown, threads):
+        return everywhere, ()
+    progress.say("8 bits everywhere flip too many pixels: looking for the layers that need more")
+    ranked = sensitive(graph, everywhere, shown[:SEEN_CLOSELY])
+    for number in STEPS:
+        made = quantise(graph, shown, ranked[:number])
+        if _flips_few(graph, made, shown, threads):
+            break
+    return made, ranked[:number]
+
+
+def _flips_few(graph: Any, made: Any, shown: Sequence[Picture], threads: int | None) -> bool:
+    """Whether two graphs give the same class to so many pixels of `shown` that the gate will be passed."""
+    one, other = (OnnxRuntime.of_graph(model, threads) for model in (graph, made))
+    differ = [one(picture[None], ("mask",))[0] != other(picture[None], ("mask",))[0] for picture in shown]
+    flipped = sum(int(np.count_nonzero(mask)) for mask in differ)
+    return bool(flipped <= TOLERANCES["int8"].flipped / 2 * sum(mask.size for mask in differ))
+
+
+def _pictures(dataset: Dataset, split: str, channels: int) -> list[Picture]:
+    """CALIBRATED pictures from all over the split; those that cannot be read are left out. Raises DataError."""
+    shown: list[Picture] = []
+    for item in spread(dataset.split(split), CALIBRATED):
+        with suppress(DataError):
+            shown.append(dataset.image(item, channels))
+    if not shown:
+        raise DataError(
+            f"{dataset.name} has no picture in split {split!r} that can be read", "choose --split"
+        )
+    return shown
+
+
+def _also_openvino(draft: Path, precision: Precision, threads: int | None) -> list[tuple[Backend, Precision]]:
+    """OpenVINO reads ONNX files as well: where it is installed, the proof says how it does."""
+    try:
+        return [(OpenVino(draft, precision, threads), precision)]
+    except RunError:
+        return []
+
+
+def _check_kind(format: Format, precision: Precision) -> None:
+    if format not in PRECISIONS:
+        raise ConfigError(f"there is no format {format!r}", suggest(format, list(PRECISIONS)))
+    if precision not in PRECISIONS[format]:
+        others = [other for other, found in PRECISIONS.items() if precision in found]
+        hint = f"{format} has {', '.join(PRECISIONS[format])}"
+        if others:
+            hint += f"; {precision} is there with --format {' or '.join(others)}"
+        raise ConfigError(f"{format} has no precision {precision!r}", hint)
+
+
+def _target(
+    out: str | Path | None, folder: Path, run: RunFolder | None, format: Format, precision: Precision
+) -> Path:
+    suffix = next(suffix for suffix, kind in SUFFIXES.items() if kind == format)
+    if out is None:
+        inside = folder if run is None else run.path / "export"
+        return inside / f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"
+    path = Path(out)
+    if path.is_dir():
+        return path / f"model{suffix}"
+    if path.suffix.lower() != suffix:
+        raise ConfigError(f"--out {path} does not end in {suffix}", f"that is what --format {format} writes")
+    return path
+
+
+def _dataset(
+    data: str | Path | Dataset | None, run: RunFolder | None, folder: Path, progress: Progress
+) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if data is not None:
+        return open_dataset(data, progress=progress)
+    if run is None:
+        raise RunError(
+            f"{folder} is a model folder without its run, and so without pictures",
+            "name some with masks: --data DATA; without them nothing can be proven",
+        )
+    return run.read_dataset()
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises RunError now rather than after minutes of work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written to: {error.strerror or error}", "choose another --out"
+        ) from error
+
+
+def _passport(predictor: Predictor, folder: Path, run: RunFolder | None, precision: Precision) -> Passport:
+    facts: dict[str, str] = {}
+    known: dict[str, float | None] = {}
+    if run is not None:
+        with suppress(RunError):  # old runs have none
+            facts = receipt_facts(read_receipt(run.receipt_file))
+        for file in sorted(run.path.glob("scores/*/scores.json")):
+            value = Scores.load(file.parent)["dice_image"].value
+            known[file.parent.name] = value if math.isfinite(value) else None
+    return Passport(
+        run=(run.path if run else folder).resolve().name,
+        spec=predictor.spec,
+        tta=predictor.tta,
+        precision=precision,
+        weights=file_hash(folder / WEIGHTS),
+        receipt=facts,
+        scores=known,
+        versions={"maskwright": __version__} | _made_with(),
+    )
+
+
+def _made_with() -> dict[str, str]:
+    found = versions()
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

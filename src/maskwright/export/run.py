@@ -1,0 +1,148 @@
+"""Masks from an exported model. Needs numpy, Pillow, onnxruntime and the .onnx file beside it, nothing else.
+
+    python run.py photos/ cat.jpg --out masks --save mask,overlay
+
+Written by `maskwright export --runner`. Pictures are decoded here as maskwright decodes them; resizing, normalising
+and deciding happen inside the model. So the masks are the same. SPDX-License-Identifier: Apache-2.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+TAILS = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
+SAME = ("L", "LA", "RGB", "RGBA")
+PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", **dict(zip(SAME, SAME, strict=True))}
+Image.MAX_IMAGE_PIXELS = LARGEST = 200_000_000
+
+
+def read(path: Path, channels: int) -> np.ndarray:
+    """H x W x channels, uint8, turned as the EXIF orientation says. 16 bits become 8 by division by 257."""
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > LARGEST:
+            raise ValueError(f"it has over {LARGEST:,} pixels")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith(("I", "F")):
+            deep = np.asarray(image, np.float64)
+            if image.mode == "F" or deep.min() < 0 or deep.max() > 65535:
+                raise ValueError("its numbers are no levels of grey: save it with 8 or 16 bits")
+            return to_channels(((deep + 128) // 257).astype(np.uint8)[..., None], channels)
+        clear = image.mode == "P" and "transparency" in image.info
+        pixels = np.array(image.convert(PLAIN.get(image.mode, "RGBA" if clear else "RGB")))
+        return to_channels(pixels.reshape(image.height, image.width, -1), channels)
+
+
+def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Grey (1), grey and alpha (2), RGB (3) or RGBA (4) -> 1, 3 or 4 channels; grey is ITU-R 601-2 luma."""
+    colour, alpha = (pixels[..., :-1], pixels[..., -1:]) if pixels.shape[2] in (2, 4) else (pixels, None)
+    if channels == 1 and colour.shape[2] == 3:
+        luma = colour.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+        return np.asarray((luma + 0x8000) >> 16, np.uint8)[..., None]
+    if channels > 1 and colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if channels < 4:
+        return colour
+    return np.concatenate([colour, np.full_like(colour[..., :1], 255) if alpha is None else alpha], axis=2)
+
+
+def save(files: dict[str, Path], picture: np.ndarray, answers: dict[str, np.ndarray], spec: Any) -> None:
+    """Write what was asked for, each file whole or not at all."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(spec["classes"])], palette[255] = spec["colours"], (224, 224, 192)  # as maskwright's own
+    for kind, target in files.items():
+        beside = target.with_name(f".{target.name}.partial")
+        with open(beside, "wb") as file:
+            if kind == "mask":  # a palette PNG: the pixel value is the class id
+                image = Image.fromarray(answers["mask"][0])
+                image.putpalette(palette.tobytes())
+                image.save(file, "PNG")
+            elif kind == "overlay":  # black classes, usually the background, leave the picture as it is
+                colours = palette[answers["mask"][0]]
+                opacity = 0.45 * colours.any(axis=2, keepdims=True)
+                blended = np.rint(to_channels(picture, 3) * (1 - opacity) + colours * opacity)
+                Image.fromarray(blended.astype(np.uint8)).save(file, "JPEG", quality=90, subsampling=0)
+            else:  # with the temperature T: p^(1/T), over its sum over the classes, is calibrated
+                facts = {"classes": np.array(spec["classes"]), "temperature": spec["temperature"]}
+                np.savez_compressed(file, probabilities=answers["probabilities"][0], **facts)
+        os.replace(beside, target)
+
+
+def plan(inputs: list[str], out: Path, kinds: list[str]) -> dict[Path, dict[str, Path]]:
+    """Which files to write for which picture. Raises ValueError where one would be overwritten."""
+    if not set(kinds) <= set(TAILS):
+        raise ValueError(f"--save {','.join(kinds)}: choose from {', '.join(TAILS)}")
+    found: dict[Path, Path] = {}  # by where it really lies, so that each is done once
+    for given in map(Path, inputs):
+        inside = [path for path in sorted(given.glob("[!.]*")) if path.suffix.lower() in ENDINGS]
+        if given.is_dir() and not inside:
+            raise ValueError(f"{given} holds no pictures")
+        found.update({path.resolve(): path for path in (inside if given.is_dir() else [given])})
+    jobs = {path: {kind: out / (path.stem + TAILS[kind]) for kind in kinds} for path in found.values()}
+    targets = [target for files in jobs.values() for target in files.values()]
+    names = Counter(str(path.resolve()).casefold() for path in [*found, *targets])  # A.png may be a.png
+    if again := [target for target in targets if names[str(target.resolve()).casefold()] > 1]:
+        raise ValueError(f"{again[0]} is an input, or would be written twice: choose another --out")
+    return jobs
+
+
+def open_model(file: Path | None, threads: int) -> tuple[Any, Any]:
+    """The model, and what it says about itself. Raises ValueError, or what onnxruntime raises."""
+    beside = list(Path(__file__).parent.glob("*.onnx"))
+    if file is None and len(beside) != 1:
+        raise ValueError(f"{len(beside)} .onnx files lie beside run.py: say which with --model FILE.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads  # 0: all cores
+    options.log_severity_level = 3  # errors only, which are raised as well
+    # On the CPU the file was proven to give the masks of the trained network.
+    model = onnxruntime.InferenceSession(file or beside[0], options, ["CPUExecutionProvider"])
+    about = json.loads(model.get_modelmeta().custom_metadata_map.get("maskwright", "{}"))
+    if about.get("format") != 1:
+        raise ValueError(f"{file or beside[0]} was not exported by maskwright, or by another version of it")
+    return model, about["spec"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, or folders of pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
+    parser.add_argument("--model", type=Path, metavar="FILE.onnx", help="without it the one beside run.py")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; else all cores")
+    parser.add_argument("--save", default="mask", metavar="KINDS", help="mask,overlay,probability")
+    args = parser.parse_args()
+    kinds = args.save.split(",")
+    try:
+        jobs = plan(args.inputs, args.out, kinds)
+        model, spec = open_model(args.model, args.threads)
+        args.out.mkdir(parents=True, exist_ok=True)
+    except Exception as error:  # those of onnxruntime have no class in common
+        parser.error(" ".join(str(error).split()))
+    wanted = ["mask"] * (kinds != ["probability"]) + ["probabilities"] * ("probability" in kinds)
+    failed = []
+    for path, files in jobs.items():
+        try:
+            picture = read(path, model.get_inputs()[0].shape[3])
+            answers = dict(zip(wanted, model.run(wanted, {"images": picture[None]}), strict=True))
+            save(files, picture, answers, spec)
+        except Exception as error:  # a broken file may raise anything; the rest is done all the same
+            failed.append(f"failed: {path}: {' '.join(str(error).split()) or type(error).__name__}")
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} pictures done, in {args.out}", *failed, sep="\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

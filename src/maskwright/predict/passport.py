@@ -1,0 +1,286 @@
+"""What an exported file says of itself: the model's spec, where it comes from, and the proof. Read without running it.
+
+It is one JSON text: in the metadata of an ONNX file, in the `rt_info` of an OpenVINO IR, in a member of a
+`torch.export` package. The file may come from a stranger: sizes are bounded, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from xml.etree import ElementTree
+
+from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+
+from maskwright.config import Part
+from maskwright.errors import RunError
+from maskwright.predict.model_folder import ModelSpec
+
+KEY = "maskwright"
+FORMAT = 1
+LARGEST_PASSPORT = 1 << 20
+LARGEST_XML = 1 << 26
+LARGEST_MODEL = 2**31 - 1
+"""Bytes of an ONNX file: protobuf holds no more."""
+
+Text = Annotated[str, Field(max_length=1000)]
+Format = Literal["onnx", "openvino", "torch"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
+
+
+class Tolerance(Part):
+    """What a backend may differ from PyTorch."""
+
+    flipped: NonNegativeFloat
+    """Share of all pixels whose class is another one."""
+    dice: NonNegativeFloat
+    """Of `dice_image`, up or down, the whole interval where there is one."""
+    probability: NonNegativeFloat
+    """Of the largest difference of a calibrated probability at any pixel."""
+
+
+class Row(Part):
+    """One backend in the gate, against PyTorch on the same pictures."""
+
+    backend: Text
+    """Name and version."""
+    precision: Precision
+    logits: NonNegativeFloat | None
+    """Largest difference of a logit; None where the backend says none."""
+    probability: NonNegativeFloat
+    """Largest difference of a calibrated probability."""
+    flipped: NonNegativeInt
+    """Pixels whose class differs."""
+    pixels: NonNegativeInt
+    dice: FiniteFloat | None
+    """`dice_image` of this backend."""
+    change: FiniteFloat | None
+    """Of `dice_image`, this backend's less PyTorch's."""
+    change_ci95: tuple[FiniteFloat, FiniteFloat] | None
+    """None where the pictures are too few for an interval that keeps its promise."""
+    seconds: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    """Of one picture at its own size: median, fastest, slowest."""
+    faults: tuple[Text, ...] = ()
+    """What is over the tolerance; empty: it passes."""
+
+    @property
+    def share(self) -> float:
+        """Of pixels flipped."""
+        return self.flipped / max(self.pixels, 1)
+
+
+class Proof(Part):
+    """That the file is the model that was evaluated."""
+
+    date: Text
+    data: Text
+    """Name of the data set."""
+    fingerprint: Text
+    split: Text
+    pictures: PositiveInt
+    """At their own size, one at a time."""
+    shapes: tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...]
+    """N H W of the batches beside them."""
+    contract: Text
+    """Hash of the metric contract."""
+    threads: PositiveInt
+    cpu: Text
+    tolerance: Tolerance
+    reference: Row
+    """PyTorch itself, for its Dice and its latency."""
+    rows: tuple[Row, ...]
+    """The file's own runtime first; what is behind it was tried as well."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.rows[0].faults
+
+
+class Passport(Part):
+    """Everything that is not a weight."""
+
+    format: Literal[1] = 1
+    run: Text
+    """Name of the run or model folder."""
+    spec: ModelSpec
+    tta: Text = "none"
+    """Looks that are inside the file."""
+    precision: Precision = "fp32"
+    kept: tuple[Text, ...] = ()
+    """Layers that int8 left in fp32."""
+    weights: Text = ""
+    """SHA-256 of the model folder's weights."""
+    receipt: dict[Text, Text] = Field(default_factory=dict)
+    """What the run was made with, for people."""
+    scores: dict[Text, FiniteFloat | None] = Field(default_factory=dict)
+    """`dice_image` of the run by split."""
+    versions: dict[Text, Text] = Field(default_factory=dict)
+    """Of what the file was made with."""
+    digest: Text = ""
+    """SHA-256 of the file without this text."""
+    proof: Proof | None = None
+
+    def to_json(self) -> str:
+        return self.model_dump_json()
+
+
+def read_passport(path: Path) -> Passport:
+    """Of an .onnx, .xml or .pt2 file. Raises RunError: damaged, of another tool, of another version."""
+    return Passport.model_validate(_checked(path, _text_of(path)))
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path looks like an exported file: by its ending."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _text_of(path: Path) -> str:
+    readers: dict[Format, Callable[[Path], str | None]] = {
+        "onnx": _in_onnx,
+        "openvino": _in_openvino,
+        "torch": _in_torch,
+    }
+    try:
+        text = readers[SUFFIXES[path.suffix.lower()]](path)
+    except FileNotFoundError as error:
+        raise RunError(f"there is no file {path}", "`maskwright export RUN` writes one") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}", "check the path") from error
+    if text is None:
+        raise RunError(
+            f"{path} was not exported by maskwright: it carries no {KEY!r} metadata",
+            "export it with `maskwright export RUN`; classes and sizes cannot be guessed",
+        )
+    if len(text) > LARGEST_PASSPORT:
+        raise RunError(f"{path} carries over a megabyte of metadata", "this is not a file of ours")
+    return text
+
+
+def _checked(path: Path, text: str) -> Any:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"the metadata of {path} are no JSON", "export it again") from error
+    version = values.get("format") if isinstance(values, dict) else None
+    if version != FORMAT:
+        raise RunError(
+            f"{path} has metadata of format {version!r}, this version reads format {FORMAT}",
+            "is there a newer maskwright?",
+        )
+    try:
+        return Passport.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise RunError(f"the metadata of {path}: {where}: {first['msg']}", "export it again") from error
+
+
+def parse_onnx(path: Path) -> Any:
+    """The ModelProto of a file. Raises RunError: cut short, too large, no ONNX, or with weights outside of it."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    size = path.stat().st_size
+    if size > LARGEST_MODEL:
+        raise RunError(f"{path} has {size:,} bytes, ONNX files end at 2 GiB", "this is not a file of ours")
+    try:
+        model = onnx.ModelProto.FromString(path.read_bytes())
+    except DecodeError as error:
+        raise RunError(
+            f"{path} is damaged or cut short, or no ONNX file", "copy or export it again"
+        ) from error
+    if not model.graph.node:
+        raise RunError(f"{path} is damaged or cut short: it holds no graph", "copy or export it again")
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        raise RunError(f"{path} names weights in other files, which are not read", "export it in one file")
+    return model
+
+
+def _in_onnx(path: Path) -> str | None:
+    for entry in parse_onnx(path).metadata_props:
+        if entry.key == KEY:
+            return str(entry.value)
+    return None
+
+
+def onnx_digest(model: Any) -> str:
+    """Of all that is computed: nodes, weights, inputs and outputs, operators; not of the metadata."""
+    versions = ",".join(f"{one.domain}:{one.version}" for one in model.opset_import)
+    functions = b"".join(function.SerializeToString(deterministic=True) for function in model.functions)
+    return hashlib.sha256(
+        model.graph.SerializeToString(deterministic=True) + functions + versions.encode()
+    ).hexdigest()
+
+
+def _in_openvino(path: Path) -> str | None:
+    found = parse_ir(path).find(f"./rt_info/{KEY}")
+    return None if found is None else found.get("value")
+
+
+def parse_ir(path: Path) -> ElementTree.Element:
+    """The XML of an OpenVINO IR. Raises RunError: too large, or no XML."""
+    if path.stat().st_size > LARGEST_XML:
+        raise RunError(f"{path} is larger than {LARGEST_XML >> 20} MiB", "this is not a file of ours")
+    text = path.read_bytes()
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        raise RunError(f"{path} declares XML entities", "this is not a file of ours")
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise RunError(f"{path} is damaged or cut short: {error}", "copy or export it again") from error
+
+
+def ir_digest(path: Path) -> str:
+    """Of the layers, their wiring and the weights beside them; not of what is told about them."""
+    root = parse_ir(path)
+    parts = [ElementTree.tostring(part) for part in root if part.tag in ("layers", "edges")]
+    found = hashlib.sha256(b"".join(parts))
+    with open(path.with_suffix(".bin"), "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _in_torch(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.endswith(f"extra/{KEY}.json"):
+                    if entry.file_size > LARGEST_PASSPORT:
+                        raise RunError(f"{path} carries over a megabyte of metadata", "this is not ours")
+                    return archive.read(entry).decode("utf-8")
+    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise RunError(f"{path} is damaged or cut short: {error}", "copy or export it again") from error
+    return None
+
+
+def torch_digest(path: Path) -> str:
+    """Of every member of the package but the passport."""
+    found = hashlib.sha256()
+    with zipfile.ZipFile(path) as archive:
+        for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+            if entry.filename.endswith(f"extra/{KEY}.json") or "/.data/" in entry.filename:
+                continue  # torch numbers its packages there
+            found.update(entry.filename.encode())
+            with archive.open(entry) as member:
+                while block := member.read(1 << 20):
+                    found.update(block)
+    return found.hexdigest()
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, and before it the weights of an OpenVINO IR."""
+    return [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
+
+
+def digest_of(path: Path) -> str:
+    """What `Passport.digest` has to be. Raises RunError or OSError."""
+    kind = SUFFIXES[path.suffix.lower()]
+    if kind == "onnx":
+        return onnx_digest(parse_onnx(path))
+    return ir_digest(path) if kind == "openvino" else torch_digest(path)
