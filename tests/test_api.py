@@ -20,11 +20,11 @@ from maskwright.api import (
     list_runs,
     new_name,
     open_runs,
-    use_threads,
 )
 from maskwright.config import Recipe, load_recipe
 from maskwright.data.dataset import open_dataset
 from maskwright.errors import ConfigError, RunError
+from maskwright.predict.predictor import use_threads
 from maskwright.progress import SILENT
 from maskwright.runfolder import RunFolder
 

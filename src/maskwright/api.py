@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import yaml
 
 from maskwright.calibrate import Fitted, calibrate
@@ -32,7 +31,7 @@ from maskwright.predict.clean import FILE as CLEANING
 from maskwright.predict.clean import KeptCleaning, save_cleaning, weights_digest
 from maskwright.predict.ensemble import Ensemble, split_names
 from maskwright.predict.model_folder import find_model, load_spec, save_spec
-from maskwright.predict.predictor import Predictor
+from maskwright.predict.predictor import Predictor, use_threads
 from maskwright.progress import SILENT, Progress
 from maskwright.receipt import Receipt, read_receipt
 from maskwright.report.gallery import save_gallery
@@ -661,17 +660,6 @@ def _seconds(budget: float | str | None) -> float | None:
     from maskwright.training.budget import parse_budget
 
     return parse_budget(budget) if isinstance(budget, str) else budget
-
-
-@contextmanager
-def use_threads(count: int | None) -> Iterator[None]:
-    """Torch works with `count` CPU threads within; None leaves them as they are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _scores_name(split: str, dataset: Dataset, contract: MetricContract, members: Sequence[Predictor]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -37,8 +37,9 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` fills a temporary file beside `path`, which then takes its place in one step.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, to be filled, which then takes its place in one step.
 
     Whatever happens, `path` holds the old content or the new one. Raises RunError when the disk is full
     or the folder is read-only; the old file is still there then.
@@ -46,7 +47,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
+        yield beside
         with open(beside, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, path)
@@ -59,6 +60,12 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):  # the parent may be no folder at all: that is already said
             beside.unlink()
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` fills a temporary file that takes the place of `path`. Raises RunError, see `replacing`."""
+    with replacing(path) as beside:
+        write(beside)
 
 
 def write_text(path: Path, text: str) -> None:

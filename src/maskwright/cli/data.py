@@ -245,11 +245,11 @@ def triage(
 
     from rich.console import Group
 
-    from maskwright.api import use_threads
     from maskwright.audit.run import refuse_existing
     from maskwright.cli.answer import plain
     from maskwright.errors import ConfigError
     from maskwright.files import write_text
+    from maskwright.predict.predictor import use_threads
     from maskwright.triage.decide import write_decided
     from maskwright.triage.judges import panel
     from maskwright.triage.page import document, notes, page, words

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from maskwright.cli.answer import Answer, Stopped
 from maskwright.cli.options import Device, Threads, Tta
 from maskwright.cli.terminal import terminal
+from maskwright.cli.tiles import read_tile, tile_lines, tile_values
+
+if TYPE_CHECKING:
+    from maskwright.predict.clean import Cleaned
+    from maskwright.predict.tiled import Tiled
 
 
 def predict(
@@ -40,29 +45,45 @@ def predict(
         bool,
         typer.Option("--clean", help="Without specks and small holes, as `maskwright clean RUN` chose it."),
     ] = False,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H,W",
+            help="Look at tiles of so many pixels that overlap, not at whole pictures. What is too large for one look, "
+            "or what the model was trained on tiles of, is cut without it.",
+        ),
+    ] = None,
+    check_seams: Annotated[
+        bool,
+        typer.Option(
+            "--check-seams", help="Also look at the whole picture, and tell how far tiles are from it."
+        ),
+    ] = False,
     tta: Tta = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> Answer:
     """Write a mask for every picture.
 
-    Masks have the picture's own size and are palette PNGs: the pixel value is the class id. Files that cannot be
-    read are listed at the end, with exit code 1; the rest is done. Stopped or killed, the same command goes on where it
-    was.
+    Masks have the picture's own size and are palette PNGs, of a GeoTIFF a GeoTIFF: the pixel value is the class id.
+    Pictures may be of any size: large ones are looked at in tiles, and a GeoTIFF is never wholly in memory. Files that
+    cannot be read are listed at the end, with exit code 1; the rest is done. Stopped or killed, the same command goes
+    on where it was.
     """
     from rich.console import Group
 
-    from maskwright.api import use_threads
-    from maskwright.predict.clean import cleaned
     from maskwright.predict.encode import Kind
     from maskwright.predict.ensemble import load_predictor
-    from maskwright.predict.predictor import Predictor
+    from maskwright.predict.predictor import Predictor, use_threads
+    from maskwright.predict.tiled import Tiled
     from maskwright.predict.whole import FILES
 
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):
+        side = read_tile(tile)
         predictor = load_predictor(run, device, tta, threads)
-        saver = cleaned(predictor, run) if clean else predictor
+        tiled = Tiled(predictor, side, check_seams)
+        saver = _cleaned(tiled, run) if clean else tiled
         try:
             results = saver.save(out, *inputs, save=kinds, review_below=review_below, progress=terminal())
         except KeyboardInterrupt:
@@ -77,11 +98,13 @@ def predict(
         lines.append(f"{len(doubts)} of {len(results)} pictures need a look, worst first in {out / 'review'}")
     if review_below is not None and isinstance(predictor, Predictor) and predictor.temperature == 1:
         lines.append("Note: this model has no temperature yet; `maskwright calibrate RUN` fits one")
+    lines += tile_lines(results, check=check_seams)
     text = Group(*lines, *(f"failed: {result.error}" for result in failed))
     document = {
         "out": out,
         "done": [
             {"input": result.input, "outputs": result.outputs, "expected_dice": result.expected_dice}
+            | tile_values(result)
             for result in results
             if not result.error
         ],
@@ -93,3 +116,9 @@ def predict(
         ],
     }
     return Answer(document, text, code=1 if failed else 0)
+
+
+def _cleaned(tiled: Tiled, run: str) -> Cleaned:
+    from maskwright.predict.clean import cleaned  # brings a library that plain masks do not need
+
+    return cleaned(tiled, run)

@@ -317,13 +317,18 @@ def is_coloured(path: Path) -> bool:
         return image.mode not in (*_GREY, "P", "PA")
 
 
-def mask_png(mask: Mask, classes: ClassMap) -> bytes:
-    """A palette PNG: the pixel value is the class id, IGNORE stays 255."""
+def mask_palette(classes: ClassMap) -> NDArray[np.uint8]:
+    """The colours of all 256 values of a mask, 256 x 3."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(classes)] = classes.colours
     palette[IGNORE] = _IGNORE_COLOUR
+    return palette
+
+
+def mask_png(mask: Mask, classes: ClassMap) -> bytes:
+    """A palette PNG: the pixel value is the class id, IGNORE stays 255."""
     image = Image.fromarray(mask)
-    image.putpalette(palette.tobytes())
+    image.putpalette(mask_palette(classes).tobytes())
     content = io.BytesIO()
     image.save(content, format="PNG")
     return content.getvalue()

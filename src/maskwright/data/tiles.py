@@ -75,17 +75,18 @@ def partition(length: int, side: int) -> list[int]:
     return [round(part * length / parts) for part in range(parts + 1)]
 
 
-def spans(length: int, tile: int, overlap: int) -> list[Span]:
+def spans(length: int, tile: int, overlap: int, stride: int = 1) -> list[Span]:
     """The fewest tiles of exactly `tile`, or of `length` where that is less, that share at least `overlap` pixels.
 
     Of one size in every picture, because a network that resizes its input would see things at another scale in a tile
-    of another size. `overlap` is less than `tile`.
+    of another size. `overlap` is less than `tile`. Tiles begin at multiples of `stride`, which divides length - tile.
     """
     free = length - tile
     if free <= 0:
         return [Span(0, 0, length)]
-    steps = -(-free // (tile - overlap))
-    starts = [step * free // steps for step in range(steps + 1)]
+    shifts = free // stride
+    steps = -(-shifts // ((tile - overlap) // stride))
+    starts = [step * shifts // steps * stride for step in range(steps + 1)]
     cuts = [0, *((left + tile + right) // 2 for left, right in pairwise(starts)), length]
     return [Span(start, *core) for start, core in zip(starts, pairwise(cuts), strict=True)]
 

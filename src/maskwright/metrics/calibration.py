@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
-from scipy.optimize import minimize_scalar
 
 from maskwright.metrics.contract import MetricContract
 from maskwright.metrics.measures import Tallies, Values, divide, ece, image_values
@@ -87,6 +86,8 @@ def fit_temperature(probabilities_SK: Float[np.ndarray, "S K"], truth_S: Int[np.
     """
     if not len(truth_S):
         return 1.0
+    from scipy.optimize import minimize_scalar  # 40 MB that prediction does not need
+
     logs_SK = np.log(np.maximum(probabilities_SK, SMALLEST), dtype=np.float64)
     logs_SK -= logs_SK.max(1, keepdims=True)
     truth_logs_S = logs_SK[np.arange(len(truth_S)), truth_S]

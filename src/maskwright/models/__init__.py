@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 from pydantic import ValidationError
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from maskwright.config import PRESETS, ModelConfig, suggest
 from maskwright.errors import ConfigError
@@ -122,6 +121,8 @@ def flops(model: nn.Module, input_hw: tuple[int, int], in_channels: int) -> int:
 
     Counted by torch on tensors without memory, so any size costs nothing. The model is not touched.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # brings torch.export: 60 MB
+
     shadow = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

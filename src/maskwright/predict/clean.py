@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -15,14 +16,16 @@ from scipy import ndimage
 
 from maskwright.config import Part, Share
 from maskwright.data.classes import ClassMap
-from maskwright.errors import RunError
+from maskwright.errors import DataError, RunError
 from maskwright.files import write_text
 from maskwright.metrics.masks import parts
+from maskwright.predict.encode import Kind
 from maskwright.predict.ensemble import split_names
 from maskwright.predict.hub import WEIGHTS
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import is_exported
 from maskwright.predict.save import Answers, save_answers
+from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture, Prediction
 
 if TYPE_CHECKING:
@@ -142,6 +145,10 @@ class Cleaned:
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
         said = self.predictor(image)
         return replace(said, mask=clean(cut(said, self.cleaning.threshold), self.cleaning))
+
+    def save_raster(self, file: Path, targets: Mapping[Kind, Path], progress: Progress = SILENT) -> NoReturn:
+        """Regions of a raster are not known before all of it is: raises DataError."""
+        raise DataError(f"{file} is a raster, and those are not cleaned", "leave out --clean")
 
     def identity(self) -> str:
         return f"{self.predictor.identity()} {self.cleaning.model_dump_json()}"

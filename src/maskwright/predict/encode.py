@@ -32,6 +32,13 @@ TAILS: dict[Kind, str] = {
 """What is appended to a picture's name. They all differ, so no kind overwrites another of the same picture. The other
 kinds are written once for all pictures (`whole.FILES`)."""
 
+RASTER_TAILS: dict[Kind, str] = {
+    "mask": ".tif",
+    "probability": "_probability.tif",
+    "overlay": "_overlay.jpg",
+}
+"""Of a raster; the other kinds are not made of one."""
+
 Encode = Callable[[Picture, Prediction, ClassMap], bytes]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ import torch
 
 from maskwright.errors import ConfigError, RunError
 from maskwright.predict.exported import Exported, find_exported
+from maskwright.predict.model_folder import ModelSpec
 from maskwright.predict.postprocess import decide
 from maskwright.predict.predictor import Predictor
+from maskwright.predict.reach import Context, widest
 from maskwright.predict.save import save_answers
 from maskwright.tensors import Picture, Prediction
 
@@ -61,6 +63,17 @@ class Ensemble:
         shares_KHW = reduce(np.add, answers) / np.float32(len(self.members))
         mask_1HW = decide(torch.from_numpy(shares_KHW)[None], self.threshold)
         return Prediction(mask=mask_1HW[0].numpy(), probabilities=shares_KHW)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the member that decides how large pictures are cut: the first that resizes what it sees, or the first."""
+        resizing = (member.spec for member in self.members if member.spec.input.fit != "crop")
+        return next(resizing, self.members[0].spec)
+
+    @cached_property
+    def context(self) -> Context:
+        """The widest of the members'."""
+        return widest(member.context for member in self.members)
 
     def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
         """Decode or convert to uint8 HWC with the channels of the widest member. Raises DataError."""

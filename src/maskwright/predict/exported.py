@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from maskwright.data.classes import ClassMap
 from maskwright.errors import RunError
 from maskwright.predict.backends import Backend, Pictures, open_backend
+from maskwright.predict.model_folder import build_from_spec
 from maskwright.predict.passport import SUFFIXES, Passport, read_passport
-from maskwright.predict.predictor import to_picture
+from maskwright.predict.predictor import context_of, to_picture
+from maskwright.predict.reach import Context
 from maskwright.predict.save import save_answers
 from maskwright.tensors import Picture, Prediction
 
@@ -39,6 +42,11 @@ class Exported:
         """
         passport = read_passport(Path(path))
         return cls(passport, open_backend(Path(path), passport.precision, threads))
+
+    @cached_property
+    def context(self) -> Context:
+        """That of the model: of a network of the same structure, since weights do not matter to it."""
+        return context_of(self.spec, self.passport.tta, build_from_spec(self.spec))
 
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:
         """The mask of one picture, as `Predictor.__call__`. Raises DataError, or RunError where the runtime fails."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskwright.data.image_io import ENDINGS
+from maskwright.data.sources.geotiff import is_raster
 from maskwright.errors import DataError
-from maskwright.predict.encode import TAILS, Kind
+from maskwright.predict.encode import RASTER_TAILS, TAILS, Kind
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,17 @@ class Job:
     name: str
     """Below the folder or the fixed part of the glob that it was found in; no two jobs of a call have the same."""
     targets: Mapping[Kind, Path]
+    raster: bool = False
+    """Read in windows, and written as rasters are."""
 
 
-def plan(out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]) -> list[Job]:
-    """Every picture that `inputs` name, once, with the files to write. Raises DataError."""
+def plan(
+    out: Path, inputs: Sequence[str | Path], save: Sequence[Kind], *, rasters: bool = False
+) -> list[Job]:
+    """Every picture that `inputs` name, once, with the files to write. Raises DataError.
+
+    With `rasters`, a GeoTIFF is told from other pictures.
+    """
     sources = {path.resolve(): (path, name) for given in inputs for path, name in _find(given)}
     # Casefold: on many disks A.png and a.png are one file.
     stems = Counter(str(name.with_suffix("")).casefold() for _, name in sources.values())
@@ -32,7 +40,9 @@ def plan(out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]) -> list[
     taken: dict[str, Path] = {}
     for path, name in sources.values():
         base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
-        targets = {kind: out / base.with_name(base.name + TAILS[kind]) for kind in save if kind in TAILS}
+        raster = rasters and is_raster(path)
+        tails = TAILS | RASTER_TAILS if raster else TAILS
+        targets = {kind: out / base.with_name(base.name + tails[kind]) for kind in save if kind in tails}
         for target in targets.values():
             if target.resolve() in sources:
                 raise DataError(f"{target} is a picture and would be overwritten", "choose another --out")
@@ -44,7 +54,7 @@ def plan(out: Path, inputs: Sequence[str | Path], save: Sequence[Kind]) -> list[
                     f"{other} and {path} would both be written to {str(place).rstrip('/')}",
                     "predict them separately",
                 )
-        jobs.append(Job(path, name.as_posix(), targets))
+        jobs.append(Job(path, name.as_posix(), targets, raster))
     return jobs
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -35,6 +35,19 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class Seen(Part):
+    """What training showed the network, where that matters to pictures of another size."""
+
+    size: tuple[PositiveInt, PositiveInt]
+    """Median height and width of the training pictures, in their own pixels."""
+    tiles: bool = False
+    """They were tiles of larger pictures."""
+    bands: tuple[PositiveInt, ...] = ()
+    """Of rasters, as `dataset.yaml` chose them; empty where there were none."""
+    window: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Numbers of rasters that were black and white."""
+
+
 class ModelSpec(Part):
     """What config.json says: everything needed to turn a picture into a mask, except the weights."""
 
@@ -52,6 +65,8 @@ class ModelSpec(Part):
     """Of two classes the second wins above this probability."""
     temperature: Annotated[FiniteFloat, Field(ge=COLDEST, le=HOTTEST)] = 1.0
     """Fitted on validation pictures: see `Prediction.calibrated`. No mask depends on it."""
+    seen: Seen | None = None
+    """None in the folders of earlier versions."""
     fingerprint: str = ""
     """Of the data set it was trained on."""
     epoch: NonNegativeInt = 0
@@ -184,10 +199,15 @@ class WithoutMemory(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func in DRAWN or getattr(func, "__module__", "") == "torch.nn.init":
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            if tensor.is_meta:  # torch would fill it by a detour that loads its compiler: 200 MB, seconds
+                return tensor
         where = {"device": "meta"} if func in FILLED_LATER else {}
         return func(*args, **{**(kwargs or {}), **where})
 
 
+DRAWN = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.bernoulli_, torch.Tensor.exponential_}
 FILLED_LATER = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 
 

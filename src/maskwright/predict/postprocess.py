@@ -21,4 +21,10 @@ def decide(probabilities_BKHW: Float[Tensor, "B K H W"], threshold: float = 0.5)
     """Class ids, uint8: the likeliest class; of two classes the second where it is over `threshold`."""
     if probabilities_BKHW.shape[1] == 2:
         return (probabilities_BKHW[:, 1] > threshold).to(torch.uint8)
-    return probabilities_BKHW.argmax(dim=1).to(torch.uint8)
+    # What torch's argmax gives, which takes as long on a CPU as a small network.
+    best_BHW = probabilities_BKHW[:, 0].clone()
+    likeliest_BHW = torch.zeros_like(best_BHW, dtype=torch.uint8)
+    for k in range(1, probabilities_BKHW.shape[1]):
+        likeliest_BHW.masked_fill_(probabilities_BKHW[:, k] > best_BHW, k)
+        torch.maximum(best_BHW, probabilities_BKHW[:, k], out=best_BHW)
+    return likeliest_BHW

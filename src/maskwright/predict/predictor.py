@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from maskwright.data.image_io import as_picture, read_image, to_channels
 from maskwright.errors import ConfigError, DataError
 from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
 from maskwright.predict.postprocess import decide, probabilities
+from maskwright.predict.reach import WHOLE, Context, measure_context
 from maskwright.predict.save import save_answers
 from maskwright.predict.tta import View, views
 from maskwright.tensors import Images, Logits, Picture, Prediction
@@ -41,9 +44,31 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Torch works with `count` CPU threads within; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _exact() -> AbstractContextManager[None]:
     """True float32 (no TF32) and the same algorithm every time, whatever training has switched on."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def context_of(spec: ModelSpec, tta: str, network: nn.Module) -> Context:
+    """How far an answer depends on the picture, in pixels of the network's input. Takes seconds.
+
+    `normalise: image` and looks at several scales take the whole picture into account. The network's weights do not
+    matter.
+    """
+    if spec.input.normalise == "image" or any(view.scale != 1 for view in views(tta)):
+        return WHOLE
+    return measure_context(network, spec.channels)
 
 
 class Predictor:
@@ -64,6 +89,7 @@ class Predictor:
         self.classes = ClassMap(spec.classes, spec.colours, {id: id for id in range(len(spec.classes))})
         self.channels = spec.channels
         self.temperature = spec.temperature
+        self.threshold = spec.threshold
 
     @classmethod
     def load(cls, path_or_run: str | Path, device: str = "auto", tta: str | None = None) -> Predictor:
@@ -78,6 +104,11 @@ class Predictor:
             views(tta)  # a typo is told before the weights are read
         spec, network = load_model(find_model(path_or_run))
         return cls(spec, network, chosen, tta)
+
+    @cached_property
+    def context(self) -> Context:
+        """See `context_of`; measured when it is first asked for."""
+        return context_of(self.spec, self.tta, self.network)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:

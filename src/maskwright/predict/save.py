@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from maskwright.data.classes import ClassMap
 from maskwright.errors import DataError
 from maskwright.files import remove_partials_of, write_bytes
 from maskwright.metrics.calibration import expected_dice
-from maskwright.predict.encode import ENCODE, Kind, check_kinds
+from maskwright.predict.encode import ENCODE, RASTER_TAILS, Kind, check_kinds
 from maskwright.predict.facts import Facts, facts_of
 from maskwright.predict.inputs import Job, plan
 from maskwright.predict.journal import Entry, Journal, Stamp
+from maskwright.predict.look import Seams, TiledPrediction
 from maskwright.predict.pipeline import overlap
 from maskwright.predict.review import FOLDER, Review, check_limit, check_review, write_doubts
 from maskwright.predict.whole import FILES, write_whole
@@ -42,6 +43,10 @@ class Saved:
     """Asked for by `review_below`; NaN otherwise."""
     review: Path | None = None
     """The overlay of a doubtful mask."""
+    notes: tuple[str, ...] = ()
+    """What is worth saying about the tiles that it was cut into."""
+    seams: Seams | None = None
+    """How far they are from one look, where that was asked for."""
 
 
 class Answers(Protocol):
@@ -57,6 +62,15 @@ class Answers(Protocol):
     def identity(self) -> str:
         """Text that differs for all that answers otherwise: weights, input side, test-time augmentation."""
         ...
+
+
+@runtime_checkable
+class AnswersRasters(Protocol):
+    """What also knows rasters: Tiled."""
+
+    def save_raster(
+        self, file: Path, targets: Mapping[Kind, Path], progress: Progress = SILENT
+    ) -> tuple[tuple[str, ...], Seams | None]: ...
 
 
 def save_answers(
@@ -92,11 +106,11 @@ def save_answers(
     if review_below is not None:
         check_limit(review_below)
     out, whole = Path(out), [kind for kind in FILES if kind in save]
-    jobs = plan(out, inputs, save)
+    jobs = plan(out, inputs, save, rasters=isinstance(self, AnswersRasters))
     files = [name for kind in whole for name in FILES[kind]]
     with closing(Journal(out, self.identity())) as journal:
         _begin(journal, jobs, files, review_below)
-        asked = Asked(review_below, facts=bool(whole))
+        asked = Asked(save, review_below, facts=bool(whole))
         saved = list(_saved(self, jobs, journal, asked, progress))
         names = [job.name for job, each in zip(jobs, saved, strict=True) if not each.error]
         for kind in whole:
@@ -129,6 +143,7 @@ def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_b
 class Asked:
     """What is wanted beside the files of each picture."""
 
+    kinds: Sequence[Kind]
     review_below: float | None
     facts: bool
     """For the files of the whole call."""
@@ -157,7 +172,7 @@ def _saved(
     review = _review(journal, asked, missing)
     stages = (
         partial(_read, predictor),
-        partial(_predicted, predictor, review),
+        partial(_predicted, predictor, asked, review, progress),
         partial(_write, predictor, asked),
     )
     with (
@@ -181,23 +196,52 @@ def _saved(
 # its own, and leaves it as Saved, its files written.
 
 
-def _read(predictor: Answers, job: Job) -> Picture | DataError:
-    """In a thread of its own, ahead of the others."""
+def _read(predictor: Answers, job: Job) -> Picture | DataError | None:
+    """In a thread of its own, ahead of the others; a raster is not read here."""
+    if job.raster:
+        return None
     try:
         return predictor.picture(job.source)
     except DataError as error:
         return error
 
 
-def _predicted(predictor: Answers, review: Review, job: Job, found: Picture | DataError) -> Answered | Saved:
+def _predicted(
+    predictor: Answers,
+    asked: Asked,
+    review: Review,
+    progress: Progress,
+    job: Job,
+    found: Picture | DataError | None,
+) -> Answered | Saved:
     """In the caller's thread: one job at a time, in order."""
+    if found is None:
+        return _raster(predictor, asked, job, progress)
     if isinstance(found, DataError):
         return Saved(job.source, error=str(found))
-    said = predictor(found)
+    try:
+        said = predictor(found)
+    except DataError as error:
+        return Saved(job.source, error=str(error))
     if review.below is None:
         return Answered(job, found, said, math.nan, None)
     dice = expected_dice(said.calibrated, said.mask)
     return Answered(job, found, said, dice, review.place(dice, job.source))
+
+
+def _raster(predictor: Answers, asked: Asked, job: Job, progress: Progress) -> Saved:
+    """Read, predicted and written in windows. It is not reviewed."""
+    if others := [kind for kind in asked.kinds if kind not in RASTER_TAILS]:
+        made = ", ".join(RASTER_TAILS)
+        return Saved(
+            job.source, error=f"{job.source} is a raster, of which no {', '.join(others)} is made; {made} are"
+        )
+    assert isinstance(predictor, AnswersRasters)
+    try:
+        notes, seams = predictor.save_raster(job.source, job.targets, progress)
+    except DataError as error:
+        return Saved(job.source, error=str(error))
+    return Saved(job.source, tuple(job.targets.values()), notes=notes, seams=seams)
 
 
 def _write(predictor: Answers, asked: Asked, answer: Answered | Saved) -> tuple[Saved, Facts | None]:
@@ -209,7 +253,12 @@ def _write(predictor: Answers, asked: Asked, answer: Answered | Saved) -> tuple[
         write_bytes(target, ENCODE[kind](*what))
     if answer.doubt is not None:
         write_bytes(answer.doubt, ENCODE["overlay"](*what))
-    saved = Saved(job.source, tuple(job.targets.values()), "", answer.expected_dice, answer.doubt)
+    notes, seams = (
+        (answer.said.notes, answer.said.seams) if isinstance(answer.said, TiledPrediction) else ((), None)
+    )
+    saved = Saved(
+        job.source, tuple(job.targets.values()), "", answer.expected_dice, answer.doubt, notes, seams
+    )
     return saved, facts_of(answer.said) if asked.facts else None
 
 

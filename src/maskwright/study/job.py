@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskwright.api import Run, finish, use_threads
+from maskwright.api import Run, finish
 from maskwright.config import Recipe
 from maskwright.errors import UserError
 from maskwright.files import write_text
 from maskwright.models import flops, parameters
 from maskwright.models.measure import latency
 from maskwright.predict.model_folder import load_model
+from maskwright.predict.predictor import use_threads
 
 FAILED, STOPPED = 1, 130
 

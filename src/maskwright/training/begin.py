@@ -19,6 +19,7 @@ from maskwright.predict.model_folder import ModelSpec, load_model
 from maskwright.predict.preprocess import Preprocess
 from maskwright.progress import Progress
 from maskwright.training.optim import make_optimiser
+from maskwright.training.seen import seen_of
 from maskwright.training.step import Counters, Machinery, TrainState
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def assemble(
         colours=dataset.classes.colours,
         mean=tuple(store.mean.tolist()),
         deviation=tuple(store.deviation.tolist()),
+        seen=seen_of(dataset),
         fingerprint=dataset.fingerprint(),
     )
     preprocess = Preprocess(

@@ -51,7 +51,9 @@ OVERLAP = 8
 """Neighbours share one part in so many of a tile, where `overlap` does not say."""
 
 CACHE = 128 * 2**20
-"""Bytes that GDAL may keep of decoded rasters; by itself it takes a twentieth of the memory."""
+"""Bytes that GDAL may keep of decoded rasters in strips; by itself it takes a twentieth of the memory."""
+SMALL_CACHE = 16 * 2**20
+"""The same of others, which it forgets with every window."""
 ROWS = 512
 """Of a window that are turned into grey levels at a time: on the way they are floating point."""
 
@@ -92,6 +94,11 @@ def first_tiff(root: Path) -> Path | None:
     images = str(config.images).replace("{split}", str(next(iter(splits.values()), "")))
     file = next((files[0] for files in folder.by_id(root, images).values()), None)
     return file if file is not None and file.suffix.lower() in (".tif", ".tiff") else None
+
+
+def is_raster(file: Path) -> bool:
+    """A TIFF with a place on the earth or no-data, or one too large to be decoded whole."""
+    return file.suffix.lower() in (".tif", ".tiff") and is_geographic(file)
 
 
 def is_geographic(file: Path | None) -> bool:
@@ -156,6 +163,22 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     return made
 
 
+def describe(file: Path) -> Raster:
+    """What the header of a raster says. Raises DataError: no TIFF, no rasterio, blocks too large for windows."""
+    return _raster(_header(file))
+
+
+def window_of(file: Path, window: Window, bands: Sequence[int], levels: tuple[float, float] | None) -> Part:
+    """A window of a raster as a picture: what `raw` and `known` read. `levels` are black and white."""
+    told = (",".join(map(str, bands)), *window_told(levels))
+    return Part(file, "raster", ",".join(map(str, window)), told)
+
+
+def chosen_bands(wanted: Sequence[int] | None, raster: Raster, file: Path) -> list[int]:
+    """Those that are wanted, or the first three, or the first. Raises DataError: the file has them not."""
+    return _bands(wanted, raster, file)
+
+
 def header(part: Part) -> tuple[int, int, int]:
     _, _, height, width = _window_of(part)
     return height, width, 3 if part.told[0].count(",") else 1
@@ -165,10 +188,10 @@ def raw(part: Part) -> Raw:
     """HWC uint8; 0 where there is no data."""
     bands, whole = [int(band) for band in part.told[0].split(",")], _window_of(part)
     picture = np.empty((whole.height, whole.width, len(bands)), np.uint8)
-    with _opened(part.file) as raster:
+    with opened(part.file) as raster:
         for top in range(0, whole.height, ROWS):
             rows = min(ROWS, whole.height - top)
-            window = _rasterio_window(Window(whole.top + top, whole.left, rows, whole.width))
+            window = rasterio_window(Window(whole.top + top, whole.left, rows, whole.width))
             levels = grey_levels(
                 raster.read(bands, window=window), told_window(part.told[1:]), str(part.file)
             )
@@ -177,17 +200,26 @@ def raw(part: Part) -> Raw:
     return cast(Raw, picture)
 
 
+def known(part: Part) -> Bool[np.ndarray, "H W"]:
+    """Where all bands of a picture have data."""
+    bands = [int(band) for band in part.told[0].split(",")]
+    with opened(part.file) as raster:
+        each = _known(raster, bands, rasterio_window(_window_of(part)))
+    everywhere: Bool[np.ndarray, "H W"] = np.asarray(each.all(axis=0))
+    return everywhere
+
+
 def raw_labels(part: Part) -> Raw:
     """HW whole numbers, IGNORE where the labels or a band of the picture have no data."""
     assert part.beside is not None
-    window = _rasterio_window(_window_of(part))
-    with _opened(part.file) as raster:
+    window = rasterio_window(_window_of(part))
+    with opened(part.file) as raster:
         labels = whole_numbers(raster.read(1, window=window), str(part), IGNORE)
-        known = _known(raster, [1], window)[0]
-    with _opened(part.beside) as raster:
+        valid = _known(raster, [1], window)[0]
+    with opened(part.beside) as raster:
         bands = [int(band) for band in part.told[0].split(",")]
-        known &= _known(raster, bands, window).all(axis=0)
-    return cast(Raw, np.where(known, labels, np.array(IGNORE, labels.dtype)))
+        everywhere = np.logical_and(valid, _known(raster, bands, window).all(axis=0))
+    return cast(Raw, np.where(everywhere, labels, np.array(IGNORE, labels.dtype)))
 
 
 def _known(raster: Any, bands: Sequence[int], window: Any) -> Bool[np.ndarray, "C H W"]:
@@ -198,8 +230,8 @@ def _known(raster: Any, bands: Sequence[int], window: Any) -> Bool[np.ndarray, "
 
     if all(raster.mask_flag_enums[band - 1] == [MaskFlags.all_valid] for band in bands):
         return np.ones((len(bands), int(window.height), int(window.width)), bool)
-    known: Bool[np.ndarray, "C H W"] = raster.read_masks(bands, window=window) > 0
-    return known
+    with_data: Bool[np.ndarray, "C H W"] = raster.read_masks(bands, window=window) > 0
+    return with_data
 
 
 def _cut(pair: Pair, raster: Raster, config: DataConfig, told: tuple[str, ...]) -> Iterator[Pair]:
@@ -254,7 +286,7 @@ def _window_of(part: Part) -> Window:
     return Window(*map(int, part.key.split(",")))
 
 
-def _rasterio_window(window: Window) -> Any:
+def rasterio_window(window: Window) -> Any:
     from rasterio.windows import Window as Columns
 
     return Columns(window.left, window.top, window.width, window.height)
@@ -293,7 +325,7 @@ def _check(pair: Pair, image: Raster, labels: Raster) -> None:
 
 
 def _header(file: Path) -> list[object]:
-    with _opened(file) as raster:
+    with opened(file) as raster:
         _check_blocks(raster, file)
         plain = raster.transform.is_identity
         transform = [] if plain else [float(number) for number in tuple(raster.transform)[:6]]
@@ -331,8 +363,16 @@ def _raster(fact: object) -> Raster:
     return Raster(height, width, bands, tuple(transform), place)
 
 
+def limited() -> Any:
+    """While it lasts, GDAL keeps no more than that of what it reads and writes, and looks at no other files."""
+    import rasterio
+
+    room = CACHE if _kept_open.cache_info().currsize else SMALL_CACHE
+    return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=room)
+
+
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def opened(file: Path) -> Iterator[Any]:
     """The raster, by the driver for TIFF alone: others would follow links to files and addresses."""
     try:
         import rasterio
@@ -343,10 +383,7 @@ def _opened(file: Path) -> Iterator[Any]:
         "ignore", category=NotGeoreferencedWarning
     )  # masks often have no place of their own
     try:
-        with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=CACHE),
-            rasterio.open(file, driver="GTiff") as raster,
-        ):
+        with limited(), rasterio.open(file, driver="GTiff") as raster:
             if not _in_strips(raster):
                 yield raster
                 return

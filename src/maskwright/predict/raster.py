@@ -1,0 +1,285 @@
+"""Rasters of any size: read in windows, predicted in tiles, written row of tiles by row of tiles.
+
+A GeoTIFF is read as `maskwright.data.sources.geotiff` reads it, with the bands and grey levels of the training rasters.
+What is written has its size and its place on the earth, and is whole or not there.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskwright.data.classes import ClassMap
+from maskwright.data.image_io import as_picture, mask_palette, to_channels
+from maskwright.data.sources import geotiff
+from maskwright.data.tiles import Window
+from maskwright.draw import jpeg, overlay
+from maskwright.files import replacing, write_bytes
+from maskwright.predict.encode import Kind
+from maskwright.predict.layout import WHOLE, Layout, choose_layout
+from maskwright.predict.look import Answers, Seams, compare, decided, furthest
+from maskwright.predict.tiles import blended
+from maskwright.progress import SILENT, Progress
+from maskwright.tensors import IGNORE, Mask, Picture, Prediction
+
+BLOCK = 256
+"""Side of the blocks that outputs are stored in."""
+ROWS = 256
+"""Rows that are read at a time."""
+LOOK = 4096
+"""Longest side of an overlay."""
+
+Shares = Float32[np.ndarray, "K n m"]
+Write = Callable[[NDArray[np.generic], Window], None]
+"""(bands, rows, columns) of a part of the raster, and where it lies."""
+
+
+class AnswersRasters(Answers, Protocol):
+    """What predicts rasters."""
+
+    @property
+    def classes(self) -> ClassMap: ...
+
+    @property
+    def channels(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raster as a network sees it."""
+
+    file: Path
+    size: tuple[int, int]
+    bands: tuple[int, ...]
+    levels: tuple[float, float] | None
+    channels: int
+
+    def picture(self, window: Window) -> Picture:
+        """HWC uint8, 0 where there is no data. Raises DataError."""
+        part = geotiff.window_of(self.file, window, self.bands, self.levels)
+        return to_channels(as_picture(np.asarray(geotiff.raw(part))), self.channels)
+
+    def known(self, window: Window) -> Bool[np.ndarray, "H W"]:
+        """Where all bands have data."""
+        return geotiff.known(geotiff.window_of(self.file, window, self.bands, self.levels))
+
+
+def open_source(model: AnswersRasters, file: Path) -> Source:
+    """Raises DataError: no raster, or other bands or numbers than the network was trained on."""
+    seen, found = model.spec.seen, geotiff.describe(file)
+    wanted = seen.bands if seen is not None and seen.bands else None
+    bands = geotiff.chosen_bands(wanted, found, file)
+    return Source(
+        file, (found.height, found.width), tuple(bands), seen.window if seen else None, model.channels
+    )
+
+
+def predict_raster(
+    model: AnswersRasters,
+    file: Path,
+    targets: Mapping[Kind, Path],
+    *,
+    tile: tuple[int, int] | None = None,
+    check: bool = False,
+    progress: Progress = SILENT,
+) -> tuple[tuple[str, ...], Seams | None]:
+    """Write what is asked for of `file`: notes for a person, and how far tiles are from one look, if `check` asks.
+
+    `mask` is a GeoTIFF of class ids with the classes' colours, 255 (its no-data) where a band that is used has none;
+    `probability` a GeoTIFF of float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels
+    a side.
+    Raises DataError: no raster, or too large to be looked at whole by a model that has to; RunError: an output cannot
+    be written.
+    """
+    source = open_source(model, file)
+    layout = choose_layout(model, source.size, tile)
+    count = layout.tiles if layout else 1
+    with progress.task(f"Tiles of {file.name}", count) as advance, ExitStack() as files:
+        whole = None
+        if layout is None or (check and math.prod(source.size) <= WHOLE):
+            whole = model(source.picture(Window(0, 0, *source.size)))
+        seams, classes = [], model.classes
+        mask_to = _mask_file(files, targets.get("mask"), source, classes)
+        shares_to = _shares_file(files, targets.get("probability"), source, model)
+        small = _Small(source.size)
+        for window, shares in _finished(model, source, layout, whole, advance):
+            mask = decided(shares, model.threshold)
+            if layout is not None and whole is not None:
+                seams.append(compare(shares, mask, _part(whole, window), window.top, window.left))
+            known = source.known(window)
+            mask[~known] = IGNORE
+            mask_to(mask[None], window)
+            if "probability" in targets:
+                shares_to(np.where(known, shares, np.float32(np.nan)), window)
+            small.add(mask, window)
+        if "overlay" in targets:
+            picture = _shrunken(source, small.size)
+            write_bytes(targets["overlay"], jpeg(overlay(picture, small.mask, classes)))
+    return (layout.notes if layout else ()), furthest(seams)
+
+
+def _finished(
+    model: AnswersRasters,
+    source: Source,
+    layout: Layout | None,
+    whole: Prediction | None,
+    advance: Callable[[int], None],
+) -> Iterator[tuple[Window, Shares]]:
+    """The probabilities in parts, row of tiles by row of tiles, from the left."""
+
+    def answer(window: Window) -> Float32[np.ndarray, "K h w"]:
+        picture = source.picture(window)
+        advance(1)
+        if picture.any() or source.known(window).any():
+            return model(picture).probabilities
+        nothing = np.zeros((len(model.classes), *window[2:]), np.float32)
+        nothing[0] = 1
+        return nothing
+
+    if layout is not None:
+        yield from blended(answer, layout.rows, layout.columns, len(model.classes))
+        return
+    assert whole is not None
+    height, width = source.size
+    for top in range(0, height, ROWS):
+        window = Window(top, 0, min(ROWS, height - top), width)
+        yield window, np.ascontiguousarray(whole.probabilities[:, *window.slices])
+    advance(1)
+
+
+def _part(whole: Prediction, window: Window) -> Prediction:
+    return Prediction(whole.mask[window.slices], whole.probabilities[:, *window.slices], whole.temperature)
+
+
+def _mask_file(files: ExitStack, path: Path | None, source: Source, classes: ClassMap) -> Write:
+    if path is None:
+        return lambda parts, window: None
+    raster = files.enter_context(_written(path, source, 1, "uint8", IGNORE))
+    colours = enumerate(mask_palette(classes).tolist())
+    raster.write_colormap(1, {value: (*colour, 255) for value, colour in colours})
+    raster.update_tags(**{f"class_{id}": name for id, name in enumerate(classes.names)})
+    return _by_rows(raster)
+
+
+def _shares_file(files: ExitStack, path: Path | None, source: Source, model: AnswersRasters) -> Write:
+    if path is None:
+        return lambda parts, window: None
+    names = model.classes.names
+    raster = files.enter_context(_written(path, source, len(names), "float32", math.nan, predictor=3))
+    raster.descriptions = names
+    raster.update_tags(temperature=repr(model.temperature))
+    return _by_rows(raster)
+
+
+def _by_rows(raster: Any) -> Write:
+    """Parts that come from the left are put together until they are as wide as the raster: compressed blocks that are
+    written in pieces would be packed again and again.
+    """
+    waiting = np.empty((raster.count, 0, raster.width), raster.dtypes[0])
+
+    def write(parts: NDArray[np.generic], window: Window) -> None:
+        nonlocal waiting
+        if window.left == 0:
+            waiting = np.empty((raster.count, window.height, raster.width), raster.dtypes[0])
+        right = window.left + window.width
+        waiting[:, :, window.left : right] = parts
+        if right == raster.width:
+            raster.write(waiting, window=geotiff.rasterio_window(window._replace(left=0, width=right)))
+
+    return write
+
+
+@contextmanager
+def _written(
+    path: Path, source: Source, bands: int, kind: str, nodata: float, **options: object
+) -> Iterator[Any]:
+    """A raster of the source's size and place, in compressed blocks."""
+    import rasterio
+
+    height, width = source.size
+    with geotiff.opened(source.file) as original:
+        place = {"crs": original.crs, "transform": original.transform}
+        points, system = original.gcps
+        rpcs = original.rpcs
+    with replacing(path) as beside:
+        with (
+            geotiff.limited(),
+            rasterio.open(
+                beside,
+                "w",
+                driver="GTiff",
+                height=height,
+                width=width,
+                count=bands,
+                dtype=kind,
+                nodata=nodata,
+                tiled=True,
+                blockxsize=BLOCK,
+                blockysize=BLOCK,
+                compress="deflate",
+                bigtiff="if_safer",
+                **place,
+                **options,
+            ) as raster,
+        ):
+            if points:
+                raster.gcps = points, system
+            if rpcs is not None:
+                raster.rpcs = rpcs
+            yield raster
+        _check(beside)
+
+
+def _check(file: Path) -> None:
+    """A disk that was full when the last blocks were written: GDAL then closes the file without a word."""
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        with rasterio.open(file, driver="GTiff") as raster:
+            last = Window(raster.height - 1, raster.width - 1, 1, 1)
+            for band in raster.indexes:
+                raster.read(band, window=geotiff.rasterio_window(last))
+    except RasterioError as error:
+        raise OSError(errno.ENOSPC, "its end is missing, as on a full disk") from error
+
+
+class _Small:
+    """A mask as an overlay shows it: of every so many rows and columns one."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.step = max(1, -(-max(size) // LOOK))
+        self.size = -(-size[0] // self.step), -(-size[1] // self.step)
+        self.mask = np.zeros(self.size, np.uint8)
+
+    def add(self, mask: Mask, window: Window) -> None:
+        down, right = -window.top % self.step, -window.left % self.step
+        some = mask[down :: self.step, right :: self.step]
+        top, left = (window.top + down) // self.step, (window.left + right) // self.step
+        self.mask[top : top + some.shape[0], left : left + some.shape[1]] = some
+
+
+def _shrunken(source: Source, size: tuple[int, int]) -> Picture:
+    """The raster in that size, the mean of the pixels under each, slab by slab."""
+    height, width = source.size
+    if size == source.size:
+        return source.picture(Window(0, 0, height, width))
+    small = np.empty((*size, source.channels), np.uint8)
+    step = -(-height // size[0])
+    for row in range(0, size[0], max(1, ROWS // step)):
+        rows = min(max(1, ROWS // step), size[0] - row)
+        slab = source.picture(Window(row * step, 0, min(rows * step, height - row * step), width))
+        for channel in range(source.channels):
+            image = Image.fromarray(slab[..., channel]).resize((size[1], rows), Image.Resampling.BOX)
+            small[row : row + rows, :, channel] = np.asarray(image)
+    return small
