@@ -48,10 +48,10 @@ def export(
     Resizing, normalisation and decision are inside. The file is put beside the model on validation pictures; where it
     says something else, none is written, and the exit code is 1.
     """
-    from maskwright.api import use_threads
     from maskwright.cli.proof import proof_text
     from maskwright.export.export import export as write
     from maskwright.predict.passport import Format, Precision
+    from maskwright.predict.predictor import use_threads
 
     with use_threads(threads):
         outcome = write(
