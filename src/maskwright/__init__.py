@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from maskwright.metrics.scores import Scores
     from maskwright.models import build_model
     from maskwright.predict.ensemble import Ensemble
+    from maskwright.predict.exported import Exported
     from maskwright.predict.predictor import Predictor
 
     __version__: str
@@ -32,6 +33,7 @@ _HOME = {
     "CrossValidation": "maskwright.api",
     "Dataset": "maskwright.data.dataset",
     "Ensemble": "maskwright.predict.ensemble",
+    "Exported": "maskwright.predict.exported",
     "MetricContract": "maskwright.metrics.contract",
     "Predictor": "maskwright.predict.predictor",
     "Recipe": "maskwright.config",
@@ -61,6 +63,7 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader meets them
     "CrossValidation",
     "Predictor",
     "Ensemble",
+    "Exported",
     "Tiled",
     "build_model",
     "evaluate",

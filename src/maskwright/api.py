@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -40,6 +41,7 @@ from maskwright.tensors import Mask, Picture, Prediction
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from maskwright.export.export import Outcome
     from maskwright.predict.hub import Pushed
     from maskwright.replay import Verification
 
@@ -234,6 +236,10 @@ class Run:
         from maskwright.report.share import share
 
         return share(self.path, to, private=private, licence=licence)
+
+    def export(self, out: str | Path | None = None, **options: Any) -> Outcome:
+        """One file from pictures to masks, with its proof: see `maskwright.api.export`."""
+        return export(self.path, out, **options)
 
     def report(self) -> Path:
         """Write report.html (one file, opens offline) and the model card anew."""
@@ -483,8 +489,29 @@ def demo(
         progress=progress,
     )
     run.evaluate("test", device=device, threads=threads, progress=progress)
+    try:
+        run.export(threads=threads, progress=progress)
+    except RunError as error:  # ONNX is an extra
+        progress.say(f"Not exported: {error}")
     run.report()
     return run
+
+
+def export(model: str | Path, out: str | Path | None = None, **options: Any) -> Outcome:
+    """One file that takes pictures and gives masks, written if the parity gate says that it is the model evaluated.
+
+    model: a run, its name, or a model folder (then with `data`). The options and errors are those of
+    `maskwright.export.export.export`. The report of the run shows the file where it lies in the run's own folder.
+    """
+    from maskwright.export.export import export as write
+    from maskwright.report.build import build_report
+
+    with use_threads(options.get("threads")):
+        outcome = write(model, out, **options)
+    if outcome.path is not None and outcome.path.parent.name == "export":
+        with suppress(RunError):  # a folder of that name, but no run around it
+            build_report(RunFolder.open(outcome.path.parent.parent))
+    return outcome
 
 
 def choose_recipe(

@@ -94,6 +94,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def exports(self) -> Path:
+        """Files that left the lab, where no other place was named for them."""
+        return self.path / "export"
+
+    @property
     def report_file(self) -> Path:
         return self.path / "report.html"
 

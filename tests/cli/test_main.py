@@ -30,6 +30,7 @@ VERBS = [
     ["data", "pull"],
     ["train"],
     ["evaluate"],
+    ["export"],
     ["predict"],
     ["compare"],
     ["study"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 
 import maskwright as mw
 from maskwright.cli.main import main
-from maskwright.errors import ConfigError, RunError
+from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.export import export as exporter
 from maskwright.export import whole as way
 from maskwright.export.export import export
@@ -270,6 +272,24 @@ def test_a_model_folder_needs_data(run: mw.Run, discs: Path, tmp_path: Path) -> 
 def test_mistakes_are_told_before_the_work(run: mw.Run, words: dict[str, Any], line: str) -> None:
     with pytest.raises((ConfigError, RunError), match=line):
         export(run.path, **words)
+
+
+def test_what_cannot_be_one_file_is_told(run: mw.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.path.parent)
+    with pytest.raises(ConfigError, match="is an ensemble"):
+        export("discs+other")
+    with pytest.raises(ConfigError, match="say where the file goes"):
+        export("hf:me/discs")
+
+
+def test_what_a_kill_left_behind_is_removed_later(run: mw.Run, tmp_path: Path) -> None:
+    for name, age in ((".export-old", 7200), (".export-new", 60)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with pytest.raises(DataError, match="no pictures with masks"):
+        export(run.path, tmp_path / "model.onnx", split="unlabelled")
+    assert [path.name for path in tmp_path.iterdir()] == [".export-new"]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(run: mw.Run, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_recipe_keys_and_names_exist(page: Path) -> None:
     text = page.read_text()
     sections = {key.partition(".")[0] for key in recipe_keys() if "." in key}
     named = re.findall(rf"\b((?:{'|'.join(sections)})\.[a-z_]+)\b", text)
-    files = (".md", ".py", ".safetensors")
+    files = (".md", ".py", ".safetensors", ".onnx")
     assert {key for key in named if not key.endswith(files)} <= set(recipe_keys())
     assert set(re.findall(r"--recipe ([a-z][\w/-]+)", text)) <= set(recipe_names())
 

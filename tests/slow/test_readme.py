@@ -24,6 +24,7 @@ GUIDE = (
     "compare",
     "study",
     "predict",
+    "export",
     "runs",
     "verify",
     "triage",

@@ -8,6 +8,7 @@ import typer
 
 from maskwright.cli.answer import Answer
 from maskwright.cli.options import Device, Threads
+from maskwright.cli.proof import exported_text
 from maskwright.cli.scores import scores_text
 from maskwright.cli.terminal import terminal
 from maskwright.progress import duration
@@ -31,16 +32,24 @@ def demo(
 
     begun = time.monotonic()
     run = api.demo(out, device=device, threads=threads, progress=terminal())
-    scores = run.scores("test")
+    scores, file = run.scores("test"), run.folder.exports / "model.onnx"
     text = Group(
         scores_text(scores, f"{run.name}: test pictures that it never saw"),
+        *exported_text(file),
         f"Done in {duration(time.monotonic() - begun)}. Look at:",
         f"  {run.folder.report_file}",
         f"  {run.path / 'predictions.png'}",
+        *([f"  {file}"] if file.is_file() else []),
         "",
         "What comes next:",
         f"  maskwright show {run.path}",
         f"  maskwright predict {run.path} PICTURES --out masks/ --save mask,overlay",
         "  maskwright train --data YOUR_FOLDER --recipe resnet34-unet --budget 20m",
     )
-    return Answer({"run": run.path, "report": run.folder.report_file, "scores": scores.summary()}, text)
+    document = {
+        "run": run.path,
+        "report": run.folder.report_file,
+        "scores": scores.summary(),
+        "exported": file if file.is_file() else None,
+    }
+    return Answer(document, text)

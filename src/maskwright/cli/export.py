@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -48,25 +48,22 @@ def export(
     Resizing, normalisation and decision are inside. The file is put beside the model on validation pictures; where it
     says something else, none is written, and the exit code is 1.
     """
+    from maskwright import api
     from maskwright.cli.proof import proof_text
-    from maskwright.export.export import export as write
-    from maskwright.predict.passport import Format, Precision
-    from maskwright.predict.predictor import use_threads
 
-    with use_threads(threads):
-        outcome = write(
-            run,
-            out,
-            format=cast(Format, format),  # checked by the exporter
-            precision=cast(Precision, precision),
-            tta=tta,
-            data=data,
-            split=split,
-            pictures=pictures,
-            runner=runner,
-            threads=threads,
-            progress=terminal(),
-        )
+    outcome = api.export(
+        run,
+        out,
+        format=format,
+        precision=precision,
+        tta=tta,
+        data=data,
+        split=split,
+        pictures=pictures,
+        runner=runner,
+        threads=threads,
+        progress=terminal(),
+    )
     document = {
         "file": outcome.path,
         "runner": outcome.runner,

@@ -81,7 +81,7 @@ def predict(
     kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
     with use_threads(threads):
         side = read_tile(tile)
-        predictor = load_predictor(run, device, tta)
+        predictor = load_predictor(run, device, tta, threads)
         tiled = Tiled(predictor, side, check_seams)
         saver = _cleaned(tiled, run) if clean else tiled
         try:

@@ -10,12 +10,14 @@ from maskwright.cli.answer import table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from maskwright.predict.passport import Passport, Proof, Row
+    from maskwright.predict.passport import Passport, Proof
 
 
 def proof_text(passport: Passport, path: Path | None, runner: Path | None = None) -> RenderableType:
     """Verdict, table, and what comes next. `path` is None where nothing was written."""
     from rich.console import Group
+
+    from maskwright.export.words import proof_notes
 
     proof = passport.proof
     assert proof is not None
@@ -41,72 +43,22 @@ def proof_text(passport: Passport, path: Path | None, runner: Path | None = None
     return Group(*lines)
 
 
+def exported_text(path: Path) -> list[RenderableType]:
+    """One sentence and the table, where the file is there."""
+    if not path.is_file():
+        return []
+    from maskwright.predict.passport import read_passport
+
+    proof = read_passport(path).proof
+    assert proof is not None
+    return [f"Exported, and proven on {proof.pictures} validation pictures:", proof_table(proof)]
+
+
 def proof_table(proof: Proof) -> RenderableType:
     """A row for each backend."""
-    columns = (
-        "backend",
-        "bits",
-        "logits off by >",
-        "pixels flipped >",
-        "Dice >",
-        "change (95 %) >",
-        "ms a picture >",
-        "times as fast >",
-        "verdict",
-    )
-    base = proof.reference.seconds[0]
-    rows = [
-        (
-            row.backend,
-            row.precision,
-            _short(row.logits),
-            "0" if not row.flipped else f"{row.flipped:,} ({row.share:.4%})",
-            row.dice,
-            "" if row is proof.reference else _change(row),
-            f"{1e3 * row.seconds[0]:.0f} ({1e3 * row.seconds[1]:.0f} to {1e3 * row.seconds[2]:.0f})",
-            "" if row is proof.reference or not row.seconds[0] else f"{base / row.seconds[0]:.1f}",
-            "the model" if row is proof.reference else "not the same" if row.faults else "the same",
-        )
-        for row in (proof.reference, *proof.rows)
-    ]
-    return table(columns, rows)
+    from maskwright.export.words import COLUMNS, proof_rows
 
-
-def proof_notes(passport: Passport, proof: Proof) -> list[str]:
-    """Where the figures come from, in lines."""
-    limit = proof.tolerance
-    sizes = ", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes)
-    lines = [
-        f"{proof.pictures} pictures of {proof.data} ({proof.split}) at their own size, and batches of {sizes}.",
-        f"Allowed: {limit.flipped:.2%} of pixels, {limit.dice:g} of Dice, {limit.probability:g} of a probability.",
-        f"Contract {proof.contract}, {proof.date}, {proof.cpu}, {proof.threads} threads.",
-    ]
-    if passport.tta != "none":
-        looks = {"flips": 2, "scales": 6}.get(passport.tta, 1)
-        lines.append(
-            f"The file looks {looks} times at a picture, as the recipe does (input.tta: {passport.tta}); "
-            "--tta none looks once."
-        )
-    if passport.kept:
-        lines.append(f"Left in fp32: {', '.join(passport.kept)}.")
-    return lines
-
-
-def _change(row: Row) -> str:
-    if row.change is None:
-        return "–"
-    if row.change_ci95 is None:
-        return _signed(row.change)
-    low, high = row.change_ci95
-    return f"{_signed(row.change)} ({_signed(low)} to {_signed(high)})"
-
-
-def _signed(number: float) -> str:
-    return "0" if number == 0 else f"{number:+.4f}" if abs(number) >= 5e-5 else f"{number:+.0e}"
-
-
-def _short(number: float | None) -> str:
-    return "–" if number is None else "0" if number == 0 else f"{number:.1g}"
+    return table(COLUMNS, proof_rows(proof))
 
 
 def _size(path: Path) -> str:

@@ -52,7 +52,8 @@ def _exported(file: Path) -> Answer:
     from rich.console import Group, RenderableType
 
     from maskwright.cli.answer import table
-    from maskwright.cli.proof import proof_notes, proof_table
+    from maskwright.cli.proof import proof_table
+    from maskwright.export.words import proof_notes
     from maskwright.predict.passport import digest_of, read_passport
 
     passport = read_passport(file)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from maskwright import __version__
 from maskwright.config import suggest
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import ConfigError, DataError, RunError
-from maskwright.export.gate import PICTURES, TOLERANCES, prove, spread
-from maskwright.export.graph import save_ir, save_onnx, save_program, to_onnx, trace
+from maskwright.evaluation import check_classes
+from maskwright.export.gate import PICTURES, TOLERANCES, chosen, prove, spread
+from maskwright.export.graph import save_ir, save_onnx, save_program, stamp_ir, to_onnx, trace
 from maskwright.export.half import halve
 from maskwright.export.quantise import quantise, sensitive
 from maskwright.export.runner import write_runner
@@ -26,7 +30,8 @@ from maskwright.export.whole import Whole
 from maskwright.files import publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
-from maskwright.predict.hub import WEIGHTS
+from maskwright.predict.ensemble import split_names
+from maskwright.predict.hub import WEIGHTS, is_hub
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of, files_of
 from maskwright.predict.predictor import Predictor
@@ -42,12 +47,14 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
 }
 """bf16 is OpenVINO's: the file holds what fp32's does, and is computed in bf16 where the processor can."""
 
+DRAFTS = ".export-"
+"""Begins the folder beside the file in which it is made."""
 CALIBRATED = 32
 """Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
 STEPS = (2, 4, 8, 16)
 """Layers left in fp32, the most sensitive first: one attempt after the other."""
-SEEN_CLOSELY = 4
-"""Pictures on which layers are ranked: every layer's output is held in memory, of two networks."""
+SEEN_CLOSELY = 2
+"""Pictures on which layers are ranked, each layer alone."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,21 @@ def export(
     _check_kind(format, precision)
     if runner and format != "onnx":
         raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
+    if len(split_names(str(model))) > 1:
+        raise ConfigError(f"{model} is an ensemble, and a file holds one network", "export each of the runs")
+    if is_hub(model) and out is None:
+        raise ConfigError(f"{model} lies on a hub", "say where the file goes: --out FILE")
     folder = find_model(model)
     run = RunFolder(folder.parent) if (folder.parent / "recipe.yaml").is_file() else None
     predictor = Predictor.load(folder, "cpu", tta)
     target = _target(out, folder, run, format, precision)
     dataset = _dataset(data, run, folder, progress)
+    # Mistakes are told now rather than after minutes of work.
+    check_classes(predictor.classes.names, dataset.classes.names)
     _check_writable(target.parent)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as beside:
+    _remove_leftovers(target.parent)
+    chosen(dataset, split, pictures)
+    with tempfile.TemporaryDirectory(prefix=DRAFTS, dir=target.parent) as beside:
         draft = Path(beside) / target.name
         passport = _passport(predictor, folder, run, precision)
         progress.say(f"Exporting {passport.run} to {format}, {precision}")
@@ -111,7 +126,7 @@ def export(
         passport = passport.model_copy(update={"digest": digest_of(draft), "proof": proof})
         if not proof.passed:
             return Outcome(None, passport)
-        made.save(passport, draft)
+        made.stamp(passport, draft)
         if digest_of(draft) != passport.digest:
             raise RunError(f"{target.name} came out otherwise the second time", "please report this")
         publish(draft.parent, target.parent, [file.name for file in files_of(draft)])
@@ -123,6 +138,8 @@ class Made:
     """A model in some format, in no file yet."""
 
     save: Callable[[Passport, Path], None]
+    stamp: Callable[[Passport, Path], None]
+    """Another passport into the file that lies there; all that is computed stays."""
     opened: Callable[[Path], list[tuple[Backend, Precision]]]
     """The runtimes that read the saved file, its own first."""
     kept: tuple[str, ...] = ()
@@ -141,7 +158,8 @@ def _make(
     program = trace(Whole(predictor.spec, predictor.network, predictor.tta).eval())
     if format == "torch":
         return Made(
-            lambda passport, path: save_program(program, passport, path),
+            partial(save_program, program),
+            partial(save_program, program),
             lambda path: [(TorchPackage(path), precision)],
         )
     graph: Any = to_onnx(program)
@@ -150,14 +168,16 @@ def _make(
         graph, kept = _in_int8(graph, _pictures(dataset, split, predictor.channels), threads, progress)
     if format == "openvino":
         return Made(
-            lambda passport, path: save_ir(graph, passport, path, half=precision == "fp16"),
+            partial(save_ir, graph, half=precision == "fp16"),
+            stamp_ir,
             lambda path: [(OpenVino(path, precision, threads), precision)],
             kept,
         )
     if precision == "fp16":
         graph = halve(graph)
     return Made(
-        lambda passport, path: save_onnx(graph, passport, path),
+        partial(save_onnx, graph),
+        partial(save_onnx, graph),
         lambda path: [(OnnxRuntime(path, threads), precision), *_also_openvino(path, precision, threads)],
         kept,
     )
@@ -171,7 +191,7 @@ def _in_int8(
     if _flips_few(graph, everywhere, shown, threads):
         return everywhere, ()
     progress.say("8 bits everywhere flip too many pixels: looking for the layers that need more")
-    ranked = sensitive(graph, everywhere, shown[:SEEN_CLOSELY])
+    ranked = sensitive(graph, shown[:: len(shown) // SEEN_CLOSELY + 1], threads, progress)
     for number in STEPS:
         made = quantise(graph, shown, ranked[:number])
         if _flips_few(graph, made, shown, threads):
@@ -224,7 +244,7 @@ def _target(
 ) -> Path:
     suffix = next(suffix for suffix, kind in SUFFIXES.items() if kind == format)
     if out is None:
-        inside = folder if run is None else run.path / "export"
+        inside = folder if run is None else run.exports
         return inside / f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"
     path = Path(out)
     if path.is_dir():
@@ -250,7 +270,7 @@ def _dataset(
 
 
 def _check_writable(folder: Path) -> None:
-    """Raises RunError now rather than after minutes of work."""
+    """Raises RunError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -259,6 +279,13 @@ def _check_writable(folder: Path) -> None:
         raise RunError(
             f"{folder} cannot be written to: {error.strerror or error}", "choose another --out"
         ) from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a kill in the middle of an export left behind, an hour ago or longer: another may be at work."""
+    for leftover in folder.glob(f"{DRAFTS}*"):
+        if time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _passport(predictor: Predictor, folder: Path, run: RunFolder | None, precision: Precision) -> Passport:

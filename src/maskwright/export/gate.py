@@ -88,7 +88,7 @@ def prove(
     check_classes(predictor.classes.names, dataset.classes.names)
     classes = len(dataset.classes)
     contract = DEFAULT.resolved(classes)
-    items = _chosen(dataset, split, pictures)
+    items = chosen(dataset, split, pictures)
     reference, found = Tally(), [Tally() for _ in backends]
     with progress.task("Proving", len(items) + len(SHAPES)) as done:
         shown: list[Picture] = []
@@ -138,7 +138,8 @@ def prove(
     )
 
 
-def _chosen(dataset: Dataset, split: str, most: int) -> list[Item]:
+def chosen(dataset: Dataset, split: str, most: int) -> list[Item]:
+    """Pictures with masks from all over the split. Raises ConfigError or DataError where there are none."""
     items = [item for item in dataset.split(split) if item.mask is not None]
     if not items:
         there = sorted({item.split for item in dataset.items})
@@ -160,12 +161,12 @@ def _eager(predictor: Predictor, images: np.ndarray, timed: Tally | None) -> lis
     masks, shares, logits = [], [], []
     for picture in images:
         began = time.perf_counter()
-        said = predictor(picture)
+        said, raw = predictor.with_logits(picture)
         if timed is not None:
             timed.seconds.append(time.perf_counter() - began)
         masks.append(said.mask)
         shares.append(said.calibrated)
-        logits.append(predictor.logits(picture))
+        logits.append(raw)
     return [np.stack(masks), np.stack(shares), np.stack(logits)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -16,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from maskwright.errors import RunError
 from maskwright.export.whole import Whole
 from maskwright.predict.backends import INPUT, OUTPUTS
-from maskwright.predict.passport import KEY, Passport
+from maskwright.predict.passport import KEY, Passport, parse_ir
 
 EXAMPLE = (2, 101, 203)
 """N H W of the pictures that are traced: unlike each other and not round, so that no size is taken for another."""
@@ -27,7 +28,7 @@ def trace(whole: Whole) -> ExportedProgram:
     images = torch.zeros(*EXAMPLE, whole.spec.channels, dtype=torch.uint8)
     any_size = {"images": dict.fromkeys(range(3), Dim.AUTO)}
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.export.export(whole, (images,), dynamic_shapes=any_size)
     except Exception as error:  # whatever a stranger's layer makes of symbolic sizes
         raise RunError(
@@ -43,7 +44,7 @@ def to_onnx(program: ExportedProgram) -> Any:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise RunError("onnx or onnxscript is not installed", 'pip install "maskwright[serve]"') from error
-    with _quiet():
+    with quiet():
         made = torch.onnx.export(
             program, dynamo=True, input_names=[INPUT], output_names=list(OUTPUTS), verbose=False
         )
@@ -106,28 +107,32 @@ def save_ir(graph: Any, passport: Passport, path: Path, *, half: bool = False) -
     openvino.save_model(model, path, compress_to_fp16=half)
 
 
+def stamp_ir(passport: Passport, path: Path) -> None:
+    """Another passport into an IR that lies there: saved anew, OpenVINO would give its layers other names."""
+    root = parse_ir(path)
+    found = root.find(f"./rt_info/{KEY}")
+    assert found is not None
+    found.set("value", passport.to_json())
+    path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
 def save_program(program: ExportedProgram, passport: Passport, path: Path) -> None:
     """A `torch.export` package with the passport as an extra member, and no pickled example in it."""
     program._example_inputs = None  # torch pickles them, and they are zeros
-    with _quiet():
+    with quiet():
         torch.export.save(
             program, path, extra_files={f"{KEY}.json": json.dumps(passport.model_dump(mode="json"))}
         )
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters talk at length of what does not concern a user."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "torch._export")
-    ]
-    before = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

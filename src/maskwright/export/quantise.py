@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maskwright.errors import RunError
-from maskwright.export.graph import in_network
-from maskwright.predict.backends import INPUT
+from maskwright.export.graph import in_network, quiet
+from maskwright.predict.backends import INPUT, OnnxRuntime
+from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Picture
 
 QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -39,19 +40,20 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         try:
-            quantize_static(
-                source,
-                target,
-                _Pictures(pictures),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTISED),
-                nodes_to_quantize=chosen,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"ActivationSymmetric": False, "CalibMovingAverage": True},
-            )
+            with quiet():
+                quantize_static(
+                    source,
+                    target,
+                    _reader(pictures),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=list(QUANTISED),
+                    nodes_to_quantize=chosen,
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    calibrate_method=CalibrationMethod.MinMax,
+                    extra_options={"ActivationSymmetric": False, "CalibMovingAverage": True},
+                )
         except Exception as error:  # its own shape inference and sessions fail in many ways
             raise RunError(
                 f"the network cannot be quantised: {' '.join(str(error).split())[:300]}",
@@ -60,31 +62,42 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
         return onnx.load(target)
 
 
-def sensitive(model: Any, quantised: Any, pictures: Sequence[Picture]) -> tuple[str, ...]:
-    """Names of the quantised nodes, worst first: by the signal-to-noise ratio of what they put out, against fp32."""
-    import onnx
-    from onnxruntime.quantization import qdq_loss_debug as debug
+def sensitive(
+    model: Any, pictures: Sequence[Picture], threads: int | None = None, progress: Progress = SILENT
+) -> tuple[str, ...]:
+    """Names of the nodes that can be quantised, worst first: by how far the logits of `pictures` go, in the mean
+    square, when this node alone is quantised. An early layer with little noise of its own may matter more than a late
+    one.
+    """
+    names = [node.name for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
+    truth = _logits(model, pictures, threads)
+    noise: dict[str, float] = {}
+    with progress.task("Judging layers", len(names)) as done:
+        for name in names:
+            alone = quantise(model, pictures, [other for other in names if other != name])
+            said = _logits(alone, pictures, threads)
+            noise[name] = sum(
+                float(np.square(here - there).mean()) for here, there in zip(said, truth, strict=True)
+            )
+            done(1)
+    return tuple(sorted(names, key=lambda name: -noise[name]))
 
-    with tempfile.TemporaryDirectory(prefix="maskwright-") as folder:
-        found = []
-        for number, graph in enumerate((model, quantised)):
-            plain, talking = (Path(folder) / f"{kind}-{number}.onnx" for kind in ("plain", "talking"))
-            onnx.save(graph, plain)
-            debug.modify_model_output_intermediate_tensors(str(plain), str(talking))
-            found.append(debug.collect_activations(str(talking), _Pictures(pictures)))
-    matched = debug.compute_activation_error(debug.create_activation_matching(found[1], found[0]))
-    noise = {name: float(errors["xmodel_err"]) for name, errors in matched.items()}
-    nodes = [node for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
-    known = [node for node in nodes if node.output[0] in noise]
-    return tuple(node.name for node in sorted(known, key=lambda node: noise[node.output[0]]))
+
+def _logits(model: Any, pictures: Sequence[Picture], threads: int | None) -> list[np.ndarray]:
+    backend = OnnxRuntime.of_graph(model, threads)
+    return [backend(picture[None], ("logits",))[0] for picture in pictures]
 
 
-class _Pictures:
+def _reader(pictures: Sequence[Picture]) -> Any:
     """What ONNX Runtime calls a calibration data reader."""
+    from onnxruntime.quantization import CalibrationDataReader
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self._waiting: Iterator[Picture] = iter(pictures)
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.waiting = iter(pictures)
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        picture = next(self._waiting, None)
-        return None if picture is None else {INPUT: np.ascontiguousarray(picture[None])}
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            picture = next(self.waiting, None)
+            return None if picture is None else {INPUT: np.ascontiguousarray(picture[None])}
+
+    return Reader()

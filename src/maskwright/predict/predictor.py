@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import as_picture, read_image, to_channels
@@ -118,21 +117,28 @@ class Predictor:
         An array is HWC or HW, uint8. Grey, alpha and colour are converted to what the network wants.
         Raises DataError for what is no picture.
         """
-        images = self._pixels(image)
-        looks = (probabilities(self._look(images, view)) for view in self.views)
-        shares = reduce(operator.add, looks) / len(self.views)
-        mask = decide(shares, self.spec.threshold)
-        return Prediction(mask[0].cpu().numpy(), shares[0].cpu().numpy(), self.temperature)
+        return self.with_logits(image)[0]
 
     @torch.inference_mode()
-    def logits(self, image: np.ndarray | Image | str | Path) -> Float[np.ndarray, "k H W"]:
-        """What the network says of the picture as it is, at its own size; one channel for a sigmoid."""
-        logits: np.ndarray = self._look(self._pixels(image), View())[0].cpu().numpy()
-        return logits
-
-    def _pixels(self, image: np.ndarray | Image | str | Path) -> Images:
+    def with_logits(
+        self, image: np.ndarray | Image | str | Path
+    ) -> tuple[Prediction, Float[np.ndarray, "k H W"]]:
+        """As a call, and the network's logits of the picture as it is, at its own size; one channel for a sigmoid."""
         picture = np.require(self.picture(image), requirements=["C", "W"])
-        return torch.from_numpy(picture).to(self.device).permute(2, 0, 1)[None].float().div(255)  # 1 C H W
+        pixels = torch.from_numpy(picture).to(self.device)
+        images = pixels.permute(2, 0, 1)[None].float().div(255)  # 1 C H W
+        total: Tensor | None = None
+        for view in self.views:
+            logits = self._look(images, view)
+            shares = probabilities(logits)
+            total = shares if total is None else total + shares
+            if view == View():
+                plain = logits
+        assert total is not None
+        shares = total / len(self.views)
+        mask = decide(shares, self.spec.threshold)
+        said = Prediction(mask[0].cpu().numpy(), shares[0].cpu().numpy(), self.temperature)
+        return said, plain[0].cpu().numpy()
 
     def _look(self, images: Images, view: View) -> Logits:
         """Logits at the pictures' own size, of one view."""

@@ -19,6 +19,7 @@ from maskwright.predict.model_folder import load_spec
 from maskwright.receipt import read_receipt, receipt_facts
 from maskwright.report.card import model_card
 from maskwright.report.cite import works
+from maskwright.report.exports import exported_files
 from maskwright.report.gallery import load_gallery
 from maskwright.report.html import ReportInput, Split, render_report
 from maskwright.report.words import number
@@ -64,6 +65,7 @@ def read_report_input(run: RunFolder) -> ReportInput:
         scores=scores,
         galleries={split: load_gallery(run.scores(split)) for split in scores},
         receipt=_receipt(run),
+        exports=exported_files(run.exports),
         works=works(spec.model, facts["format"], __version__),
     )
 

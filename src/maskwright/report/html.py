@@ -14,6 +14,7 @@ from maskwright.metrics.scores import Scores
 from maskwright.pages import inline, render
 from maskwright.report import sections
 from maskwright.report.cite import Work
+from maskwright.report.exports import ExportedFile
 from maskwright.report.gallery import Exhibit
 from maskwright.report.words import number, verdict
 
@@ -49,6 +50,8 @@ class ReportInput:
     """By the evaluation's name, as the scores."""
     receipt: Mapping[str, str] = field(default_factory=dict)
     """What it was made with: what -> value, both for reading."""
+    exports: Sequence[ExportedFile] = ()
+    """Files that left the lab, with their proofs."""
     works: Sequence[Work] = ()
     """What to cite."""
 
@@ -83,6 +86,7 @@ def render_report(report: ReportInput) -> str:
         splits=_splits(report),
         grouped=any(split.groups < split.pictures for split in report.splits),
         receipt=list(report.receipt.items()),
+        exports=report.exports,
         recipe=_recipe_sections(report.recipe),
         changes=_changes(report.recipe),
         works="\n\n".join(work.bibtex for work in report.works),

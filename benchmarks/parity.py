@@ -1,0 +1,158 @@
+"""Every own model and eleven of the zoo, trained for a minute, exported, and put through the gate.
+
+Writes the table of docs/parity.md. A run that lies there already is not trained again.
+
+    python benchmarks/parity.py data/pets --out docs/parity.md
+    python benchmarks/parity.py data/pets --models unet fpn:mobilenetv3_small_100 --precisions fp32
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import maskwright as mw
+from maskwright.errors import UserError
+from maskwright.export.export import export
+from maskwright.export.gate import TOLERANCES
+from maskwright.predict.passport import Passport, Row
+
+MODELS = (
+    "unet",
+    "attention-unet",
+    "cbam-unet",
+    "aspp-unet",
+    "transformer-unet",
+    "subpixel-unet",
+    "aspp-gate-unet",
+    "resnet34-unet",
+    "unetplusplus",
+    "dual-unet",
+    "deeplabv3plus:resnet18",
+    "pspnet:resnet18",
+    "fpn:mobilenetv3_small_100",
+    "upernet:test_convnext",
+    "segformer:mit_b0",
+    "linknet:resnet18",
+    "manet:test_resnet",
+    "pan:resnet18",
+    "smp-unet:resnet18",
+    "setr-pup:test_vit",
+    "dpt:test_vit",
+)
+HEAD = """# Every model, exported
+
+Each network was trained for {budget} on Oxford-IIIT Pet at {size} px (`resnet34-unet` longer, at 256 x 256), exported
+with `maskwright export`, and put beside itself by the parity gate: {pictures} validation pictures at their own size
+and batches of {shapes}
+(N of height x width). An export over the tolerance ({flipped:.2%} of pixels or {dice:g} of Dice in fp32) would not be
+written. The Dice is that of a network that has learnt for a minute: enough for its logits to differ from pixel to
+pixel, which those of random weights do not. Times were taken with other work beside them.
+The table is what this prints:
+
+```console
+python benchmarks/parity.py data/pets --out docs/parity.md
+```
+
+Measured {date} with {versions}.
+
+"""
+COLUMNS = (
+    "model",
+    "file",
+    "runtime",
+    "Dice",
+    "change of Dice",
+    "pixels flipped",
+    "logits off by",
+    "times as fast",
+    "verdict",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data")
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--precisions", nargs="*", default=("fp32", "int8"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/parity"))
+    parser.add_argument("--size", default="128,128")
+    parser.add_argument("--budget", default="60s")
+    parser.add_argument("--pictures", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+
+    rows: list[tuple[str, ...]] = []
+    failed = False
+    for precision, model in itertools.product(args.precisions, args.models):
+        folder = args.runs / model.replace(":", "-")
+        if not (folder / "scores" / "validation" / "scores.json").is_file():
+            keys = {"model.name": model, "input.size": args.size, "input.tta": "none"}
+            mw.train(
+                None, args.data, keys, folder.name, runs=args.runs, budget=args.budget, threads=args.threads
+            )
+        began = time.monotonic()
+        try:
+            outcome = export(
+                folder, precision=precision, pictures=args.pictures, threads=args.threads, tta="none"
+            )
+        except UserError as error:
+            rows.append((f"`{model}`", precision, *["–"] * 6, str(error)))
+            print(*rows[-1], sep="  ", flush=True)
+            failed = True
+            continue
+        assert outcome.passport.proof is not None
+        for row in outcome.passport.proof.rows:
+            rows.append(line(model, outcome.passport, row))
+            print(*rows[-1], f"{time.monotonic() - began:.0f} s", sep="  ", flush=True)
+        failed |= outcome.path is None
+        if args.out:
+            args.out.write_text(page(args, outcome.passport, rows))
+    return int(failed)
+
+
+def line(model: str, passport: Passport, row: Row) -> tuple[str, ...]:
+    assert passport.proof is not None
+    reference = passport.proof.reference
+    same = f"the same, {len(passport.kept)} layers in fp32" if passport.kept else "the same"
+    change = "–" if row.change is None else f"{row.change:+.5f}"
+    if row.change_ci95:
+        change += " ({:+.5f} to {:+.5f})".format(*row.change_ci95)
+    return (
+        f"`{model}`",
+        row.precision,
+        row.backend,
+        f"{reference.dice:.3f}",
+        change,
+        f"{row.share:.4%}" if row.flipped else "0",
+        "–" if row.logits is None else f"{row.logits:.1g}",
+        f"{reference.seconds[0] / row.seconds[0]:.1f}",
+        "; ".join(row.faults) or same,
+    )
+
+
+def page(args: argparse.Namespace, passport: Passport, rows: list[tuple[str, ...]]) -> str:
+    proof, versions = passport.proof, passport.versions
+    assert proof is not None
+    head = HEAD.format(
+        budget=args.budget,
+        size=args.size.replace(",", " x "),
+        pictures=proof.pictures,
+        shapes=", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes),
+        flipped=TOLERANCES["fp32"].flipped,
+        dice=TOLERANCES["fp32"].dice,
+        date=time.strftime("%Y-%m-%d"),
+        versions=", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime", "openvino")),
+    )
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    return head + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
