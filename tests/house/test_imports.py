@@ -39,7 +39,6 @@ ORDER = (
     "contest",
     "audit",
     "report",
-    "export",
     "api",
     "triage",
     "study",

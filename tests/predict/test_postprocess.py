@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from maskwright.predict.postprocess import decide, probabilities
+from maskwright.tensors import Prediction
 
 
 def test_one_channel_is_a_sigmoid_of_two_classes() -> None:
@@ -24,3 +26,12 @@ def test_the_likeliest_wins_and_of_two_classes_the_threshold_decides() -> None:
     assert decide(two).flatten().tolist() == [0, 1, 1]
     assert decide(two, threshold=0.7).flatten().tolist() == [0, 0, 1]
     assert decide(two).dtype == torch.uint8
+
+
+def test_what_is_almost_certain_can_still_be_calibrated() -> None:
+    """sigmoid(25 / 5) by hand: 1 - p, 1.4e-11, must not have become 0 on the way."""
+    shares = probabilities(torch.tensor([25.0, -25.0]).view(1, 1, 1, 2))[0].numpy()
+    said = Prediction(np.zeros((1, 2), np.uint8), shares, temperature=5.0)
+    exact = 1 / (1 + np.exp(-5))
+    np.testing.assert_allclose(said.calibrated[:, 0, 0], [1 - exact, exact], rtol=1e-5)
+    np.testing.assert_allclose(said.calibrated[:, 0, 1], [exact, 1 - exact], rtol=1e-5)

@@ -119,7 +119,7 @@ def test_the_demo_leaves_what_it_promises(
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
     run = tmp_path / "runs" / "demo"
-    for name in ("report.html", "predictions.png", "model/model.safetensors", "scores/test/scores.json"):
+    for name in ("report.html", "predictions.png", "model/model.safetensors", "export/model.onnx"):
         assert (run / name).is_file(), name
     for following in re.findall(r"^  (maskwright .*)$", out, re.MULTILINE):
         assert following.split()[1] in ("show", "predict", "train")

@@ -47,7 +47,9 @@ class Whole(nn.Module):
         pictures = images.permute(0, 3, 1, 2).float().div(255)  # N C H W
         looks = [logits for scale in self.scales for logits in self.look(pictures, scale)]  # N k H W each
         shares = reduce(operator.add, map(probabilities, looks)) / len(looks)  # N K H W
-        mask = decide(shares, self.spec.threshold)
+        # `decide` of many classes is written for torch: as a graph it would be three operators for each class.
+        two = shares.shape[1] == 2
+        mask = decide(shares, self.spec.threshold) if two else shares.argmax(dim=1).to(torch.uint8)
         return mask, shares, self.calibrated(looks, shares), looks[0]
 
     def calibrated(self, looks: list[Logits], shares: Shares) -> Shares:

@@ -10,11 +10,14 @@ from maskwright.tensors import Labels, Logits
 
 
 def probabilities(logits_BCHW: Logits) -> Float[Tensor, "B K H W"]:
-    """Softmax over the classes; one channel is a sigmoid and gives [1 - p, p]."""
+    """Softmax over the classes; one channel is a sigmoid and gives [1 - p, p].
+
+    1 - p is sigmoid(-logit): subtracted from 1 it would be 0 where p is within 6e-8 of 1, and a temperature, which
+    takes a root of it, would have nothing to work on.
+    """
     if logits_BCHW.shape[1] > 1:
         return logits_BCHW.softmax(dim=1)
-    foreground = logits_BCHW.sigmoid()
-    return torch.cat([1 - foreground, foreground], dim=1)
+    return torch.cat([-logits_BCHW, logits_BCHW], dim=1).sigmoid()
 
 
 def decide(probabilities_BKHW: Float[Tensor, "B K H W"], threshold: float = 0.5) -> Labels:
