@@ -25,6 +25,7 @@ from maskwright.export.gate import TOLERANCES, faults
 from maskwright.export.whole import Whole
 from maskwright.predict.exported import Exported
 from maskwright.predict.passport import Format, Precision, Row, digest_of, files_of, read_passport
+from maskwright.predict.tiled import Tiled
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter, in the libraries that it calls
 
@@ -50,6 +51,14 @@ def test_the_file_says_what_the_run_says(run: mw.Run, file: Path) -> None:
             clear = np.abs(said.probabilities[1] - 0.5) > 1e-4
             assert (mask == said.mask)[clear].all()
             assert (alone.mask == said.mask)[clear].all()
+
+
+def test_the_file_is_cut_as_the_run_is(run: mw.Run, file: Path) -> None:
+    predictor, exported = run.predictor("cpu"), Exported.load(file)
+    assert exported.context == predictor.context
+    picture = np.random.default_rng(3).integers(0, 256, (150, 170, 3), dtype=np.uint8)
+    said, of_file = Tiled(predictor, (64, 64))(picture), Tiled(exported, (64, 64))(picture)
+    np.testing.assert_allclose(of_file.probabilities, said.probabilities, atol=1e-4)
 
 
 def test_what_is_evaluated_of_the_file_are_the_scores_of_the_run(run: mw.Run, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -239,3 +240,22 @@ def test_a_network_of_the_zoo_comes_back_bit_for_bit(tmp_path: Path) -> None:
     loaded, images = load_model(tmp_path)[1], torch.rand(1, 3, 40, 64)
     with torch.no_grad():
         assert torch.equal(loaded(images), network(images))
+
+
+LOADED = """
+import subprocess
+import sys
+from pathlib import Path
+from maskwright.predict.model_folder import load_model
+load_model(Path(sys.argv[1]))
+print([name for name in ("torch._dynamo", "sympy", "scipy") if name in sys.modules])
+"""
+
+
+@pytest.mark.slow
+def test_loading_a_model_loads_no_compiler(tmp_path: Path) -> None:
+    """200 MB and some seconds that torch takes to fill weights without memory with random numbers."""
+    spec = small_spec()
+    save_model(tmp_path, spec, build_from_spec(spec).state_dict())
+    words = [sys.executable, "-c", LOADED, str(tmp_path)]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() == "[]"
