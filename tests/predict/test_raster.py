@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.features import rasterize
+from rasterio.warp import transform_geom
 from tests.predict.test_tiles import noise, predictor
 
 from maskwright.data.dataset import open_dataset
@@ -152,8 +155,8 @@ def test_a_data_set_tells_what_training_saw(tmp_path: Path) -> None:
 
 
 def test_what_is_not_made_of_a_raster_is_told(ortho: Path, tmp_path: Path) -> None:
-    (saved,) = Tiled(predictor(2)).save(tmp_path / "out", ortho, save=("mask", "polygons", "coco"))
-    assert "of which no polygons, coco is made" in saved.error
+    (saved,) = Tiled(predictor(2)).save(tmp_path / "out", ortho, save=("mask", "rle", "coco"))
+    assert "of which no rle, coco is made" in saved.error
     assert not list((tmp_path / "out").glob("*.tif"))
     (saved,) = Cleaned(Tiled(predictor(2)), Cleaning(smallest=5)).save(tmp_path / "out", ortho)
     assert "not cleaned" in saved.error
@@ -262,3 +265,37 @@ def test_memory_stays_small(tmp_path: Path) -> None:
 
     script = str(Path(__file__).parents[2] / "benchmarks" / "tiled.py")
     peak_of([sys.executable, script, "--side", "3000", "--threads", "1"], tmp_path)  # fails over 1 GB
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize("crs", ["EPSG:32632", None])
+def test_polygons_burnt_back_are_the_mask(tmp_path: Path, crs: str | None) -> None:
+    """rasterio's own rasteriser is the oracle, after the way back from longitude and latitude."""
+    pixels = np.maximum(noise(90, 131).transpose(2, 0, 1), 1)
+    source = write_raster(
+        tmp_path / "field.tif", pixels, nodata=0, **({} if crs else {"crs": None, "transform": None})
+    )
+    (saved,) = Tiled(predictor(2)).save(tmp_path / "out", source, save=("mask", "polygons"))
+    assert saved.error == ""
+    found = json.loads((tmp_path / "out" / "field.geojson").read_text())
+    (mask,), profile = read(tmp_path / "out" / "field.tif")
+    assert (found["height"], found["width"]) == mask.shape
+    assert {feature["properties"]["id"] for feature in found["features"]} == {*np.unique(mask)} - {0}
+    burnt = np.zeros_like(mask)
+    for feature in found["features"]:
+        geometry, properties = feature["geometry"], feature["properties"]
+        if crs:
+            (x, y), *_ = geometry["coordinates"][0]
+            assert 8.9 < x < 9.1
+            assert 48.7 < y < 48.8, "north of the equator, by the place of the raster"
+            geometry = transform_geom("EPSG:4326", crs, geometry)
+        one = rasterize([geometry], mask.shape, transform=profile["transform"], dtype="uint8")
+        assert one.sum() == properties["area"]
+        assert properties["class"] == f"class {properties['id']}"
+        burnt[one > 0] = properties["id"]
+    np.testing.assert_array_equal(burnt, mask)
+
+
+def test_polygons_of_a_raster_need_its_mask(ortho: Path, tmp_path: Path) -> None:
+    (saved,) = Tiled(predictor(2)).save(tmp_path / "out", ortho, save=("polygons",))
+    assert "--save mask,polygons" in saved.error

@@ -36,6 +36,7 @@ RASTER_TAILS: dict[Kind, str] = {
     "mask": ".tif",
     "probability": "_probability.tif",
     "overlay": "_overlay.jpg",
+    "polygons": ".geojson",
 }
 """Of a raster; the other kinds are not made of one."""
 

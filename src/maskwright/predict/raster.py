@@ -24,10 +24,12 @@ from maskwright.data.image_io import as_picture, mask_palette, to_channels
 from maskwright.data.sources import geotiff
 from maskwright.data.tiles import Window
 from maskwright.draw import jpeg, overlay
+from maskwright.errors import DataError
 from maskwright.files import replacing, write_bytes
 from maskwright.predict.encode import Kind
 from maskwright.predict.layout import WHOLE, Layout, choose_layout
 from maskwright.predict.look import Answers, Seams, compare, decided, furthest
+from maskwright.predict.raster_polygons import write_raster_polygons
 from maskwright.predict.tiles import blended
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import IGNORE, Mask, Picture, Prediction
@@ -97,10 +99,12 @@ def predict_raster(
 
     `mask` is a GeoTIFF of class ids with the classes' colours, 255 (its no-data) where a band that is used has none;
     `probability` a GeoTIFF of float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels
-    a side.
+    a side; `polygons` GeoJSON, see `write_raster_polygons`.
     Raises DataError: no raster, or too large to be looked at whole by a model that has to; RunError: an output cannot
     be written.
     """
+    if "polygons" in targets and "mask" not in targets:
+        raise DataError(f"polygons of {file} are traced from its mask", "ask for both: --save mask,polygons")
     source = open_source(model, file)
     layout = choose_layout(model, source.size, tile)
     count = layout.tiles if layout else 1
@@ -125,6 +129,8 @@ def predict_raster(
         if "overlay" in targets:
             picture = _shrunken(source, small.size)
             write_bytes(targets["overlay"], jpeg(overlay(picture, small.mask, classes)))
+    if "polygons" in targets:
+        write_raster_polygons(targets["mask"], targets["polygons"], classes)
     return (layout.notes if layout else ()), furthest(seams)
 
 
