@@ -50,11 +50,11 @@ with `maskwright export`, and put beside itself by the parity gate: {pictures} v
 and batches of {shapes}
 (N of height x width). An export over the tolerance ({flipped:.2%} of pixels or {dice:g} of Dice in fp32) would not be
 written. The Dice is that of a network that has learnt for a minute: enough for its logits to differ from pixel to
-pixel, which those of random weights do not. Times were taken with other work beside them.
+pixel, which those of random weights do not.
 The table is what this prints:
 
 ```console
-python benchmarks/parity.py data/pets --out docs/parity.md
+python benchmarks/parity.py data/pets --pictures {pictures} --out docs/parity.md
 ```
 
 Measured {date} with {versions}.
@@ -68,7 +68,6 @@ COLUMNS = (
     "change of Dice",
     "pixels flipped",
     "logits off by",
-    "times as fast",
     "verdict",
 )
 
@@ -103,7 +102,7 @@ def main() -> int:
                 folder, precision=precision, pictures=args.pictures, threads=args.threads, tta="none"
             )
         except UserError as error:
-            rows.append((f"`{model}`", precision, *["–"] * 6, str(error)))
+            rows.append((f"`{model}`", precision, *["–"] * 5, str(error)))
             print(*rows[-1], sep="  ", flush=True)
             failed = True
             continue
@@ -130,9 +129,8 @@ def line(model: str, passport: Passport, row: Row) -> tuple[str, ...]:
         row.backend,
         f"{reference.dice:.3f}",
         change,
-        f"{row.share:.4%}" if row.flipped else "0",
+        f"{row.flipped:,} of {row.pixels:,}" if row.flipped else "0",
         "–" if row.logits is None else f"{row.logits:.1g}",
-        f"{reference.seconds[0] / row.seconds[0]:.1f}",
         "; ".join(row.faults) or same,
     )
 
