@@ -39,7 +39,7 @@ def export(
         typer.Option(metavar="DATA", help="Where the proof comes from; the run's own data without it."),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Of the data.")] = "validation",
-    pictures: Annotated[int, typer.Option(metavar="N", help="Of the split, at most.", min=1)] = 64,
+    pictures: Annotated[int, typer.Option(metavar="N", help="Of the split, at most.", min=1)] = 150,
     tta: Tta = None,
     threads: Threads = None,
 ) -> Answer:

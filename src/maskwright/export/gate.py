@@ -42,8 +42,8 @@ TOLERANCES: dict[Precision, Tolerance] = {
 }
 """fp32: rounding alone. The others compute with 8 to 11 bits: what counts there is that Dice does not move."""
 
-PICTURES = 64
-"""At most, from all over the split: enough for an interval of the change of Dice."""
+PICTURES = 150
+"""At most, from all over the split: what `enough.ENOUGH_DIFFERENCES` asks for an interval of the change of Dice."""
 SHAPES = ((1, 64, 64), (3, 65, 97), (3, 131, 67), (1, 333, 500), (3, 256, 256), (1, 801, 600), (3, 640, 799))
 """N H W of the batches beside them."""
 TIMED = 8
