@@ -348,11 +348,11 @@ def test_weights_outside_of_the_file_are_refused(file: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "format None"),
         ('{"format": 2}', "newer maskwright"),
         ('{"format": 1}', "run: Field required"),
-        ("[" * 100_000, "no JSON"),
+        ("[" * 100_000, "not JSON"),
         (" " * (1 << 21), "over a megabyte"),
     ],
 )

@@ -16,6 +16,7 @@ ORDER = (
     "tensors",
     "progress",
     "files",
+    "versioned",
     "config",
     "fit",
     "data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -296,6 +297,49 @@ def test_polygons_burnt_back_are_the_mask(tmp_path: Path, crs: str | None) -> No
     np.testing.assert_array_equal(burnt, mask)
 
 
-def test_polygons_of_a_raster_need_its_mask(ortho: Path, tmp_path: Path) -> None:
+def test_polygons_of_a_raster_come_with_its_mask(ortho: Path, tmp_path: Path) -> None:
     (saved,) = Tiled(predictor(2)).save(tmp_path / "out", ortho, save=("polygons",))
-    assert "--save mask,polygons" in saved.error
+    assert [path.name for path in saved.outputs] == ["ortho.tif", "ortho.geojson"]
+    with pytest.raises(DataError, match="--save mask,polygons"):
+        predict_raster(predictor(2), ortho, {"polygons": tmp_path / "ortho.geojson"})
+
+
+def test_masks_without_colours_and_of_colours_alone(ortho: Path, tmp_path: Path) -> None:
+    model = predictor(2)
+    Tiled(model, (128, 128)).save(tmp_path / "out", ortho, save=("mask", "plain", "colour"))
+    (mask,), _ = read(tmp_path / "out" / "ortho.tif")
+    (plain,), profile = read(tmp_path / "out" / "ortho_plain.tif")
+    np.testing.assert_array_equal(plain, mask)
+    assert profile["nodata"] == 255
+    with rasterio.open(tmp_path / "out" / "ortho_plain.tif") as raster:
+        assert [one.name for one in raster.colorinterp] == ["gray"]
+    colour, profile = read(tmp_path / "out" / "ortho_colour.tif")
+    assert (profile["crs"], profile["transform"]) == (PLACE["crs"], PLACE["transform"])
+    table = np.array([(*rgb, 255) for rgb in model.classes.colours] + [(0, 0, 0, 0)], np.uint8)
+    np.testing.assert_array_equal(colour.transpose(1, 2, 0), table[np.where(mask == 255, 3, mask)])
+    with rasterio.open(tmp_path / "out" / "ortho_colour.tif") as raster:
+        assert [one.name for one in raster.colorinterp] == ["red", "green", "blue", "alpha"]
+
+
+def test_statistics_of_a_raster_are_those_of_the_picture(ortho: Path, tmp_path: Path) -> None:
+    """The same pixels as a PNG are the oracle; tiles of rasters and pictures differ by rounding alone."""
+    full = np.maximum(noise(300, 211), 1)
+    write_raster(ortho.parent / "full.tif", full.transpose(2, 0, 1), nodata=0)
+    Image.fromarray(full).save(tmp_path / "full.png")
+    for source in (ortho.parent / "full.tif", tmp_path / "full.png"):
+        Tiled(predictor(2), (128, 128)).save(tmp_path / source.suffix, source, save=("statistics",))
+    for table in ("pixels.csv", "objects.csv"):
+        ours, theirs = (
+            list(csv.reader((tmp_path / kind / table).read_text().splitlines())) for kind in (".tif", ".png")
+        )
+        assert len(ours) == len(theirs) > 3
+        for own, other in zip(ours[1:], theirs[1:], strict=True):
+            assert own[0] == other[0].replace("png", "tif")
+            assert own[1:-1] == other[1:-1]
+            assert float(own[-1]) == pytest.approx(float(other[-1]), abs=2e-6)
+
+    (saved,) = Tiled(predictor(2), (128, 128)).save(tmp_path / "holey", ortho, save=("mask", "statistics"))
+    assert saved.error == ""
+    rows = list(csv.DictReader((tmp_path / "holey" / "pixels.csv").read_text().splitlines()))
+    (mask,), _ = read(tmp_path / "holey" / "ortho.tif")
+    assert [int(row["pixels"]) for row in rows] == np.bincount(mask[mask != 255], minlength=3).tolist()

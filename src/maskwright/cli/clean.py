@@ -5,15 +5,13 @@ from typing import Annotated
 import typer
 
 from maskwright.cli.answer import Answer
-from maskwright.cli.options import Device, RunName, Threads
+from maskwright.cli.options import Device, OtherData, RunName, Threads
 from maskwright.cli.terminal import terminal
 
 
 def clean(
     run: RunName,
-    data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Another data set; the run's own without it.")
-    ] = None,
+    data: OtherData = None,
     split: Annotated[
         str, typer.Option(metavar="NAME", help="Pictures that were not trained on, and that no score is for.")
     ] = "validation",

@@ -6,7 +6,7 @@ import typer
 
 from maskwright.cli.answer import Answer
 from maskwright.cli.explain import explained_document, explained_text
-from maskwright.cli.options import Device, Runs, SkipBroken, Threads, Tta
+from maskwright.cli.options import Device, OtherData, Runs, SkipBroken, Threads, Tta
 from maskwright.cli.scores import scores_text
 from maskwright.cli.terminal import terminal
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Runs,
-    data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Another data set; the run's own without it.")
-    ] = None,
+    data: OtherData = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="train, validation or test.")] = "test",
     contract: Annotated[
         str | None,

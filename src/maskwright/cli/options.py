@@ -14,6 +14,9 @@ Data = Annotated[
         "synthetic:terrain or synthetic:shapes.",
     ),
 ]
+OtherData = Annotated[
+    str | None, typer.Option("--data", metavar="DATA", help="Another data set; the run's own without it.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under runs/.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Runs = Annotated[

@@ -160,9 +160,8 @@ class Up(nn.Module):
         self.attend = SkipAttention(attention, skip, gating=channels)
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        fine = self.up(coarse)  # B out 2H 2W
-        skip = self.attend(skip, coarse)  # B skip 2H 2W
-        both = torch.cat([skip, fine], dim=1)  # B skip+out 2H 2W
+        # In one expression: a name would keep what is only needed to be put together, 2H 2W each.
+        both = torch.cat([self.attend(skip, coarse), self.up(coarse)], dim=1)  # B skip+out 2H 2W
         out: Tensor = self.conv(both)  # B out 2H 2W
         return out
 

@@ -146,7 +146,9 @@ class Cleaned:
         said = self.predictor(image)
         return replace(said, mask=clean(cut(said, self.cleaning.threshold), self.cleaning))
 
-    def save_raster(self, file: Path, targets: Mapping[Kind, Path], progress: Progress = SILENT) -> NoReturn:
+    def save_raster(
+        self, file: Path, targets: Mapping[Kind, Path], count: bool = False, progress: Progress = SILENT
+    ) -> NoReturn:
         """Regions of a raster are not known before all of it is: raises DataError."""
         raise DataError(f"{file} is a raster, and those are not cleaned", "leave out --clean")
 

@@ -34,11 +34,14 @@ kinds are written once for all pictures (`whole.FILES`)."""
 
 RASTER_TAILS: dict[Kind, str] = {
     "mask": ".tif",
+    "plain": "_plain.tif",
+    "colour": "_colour.tif",
     "probability": "_probability.tif",
     "overlay": "_overlay.jpg",
     "polygons": ".geojson",
 }
-"""Of a raster; the other kinds are not made of one."""
+"""Of a raster, of which `statistics` are made as well. Not made: run lengths (`rle`, `coco`), which go down whole
+columns, while a raster comes in rows; `polygons` has its objects."""
 
 Encode = Callable[[Picture, Prediction, ClassMap], bytes]
 

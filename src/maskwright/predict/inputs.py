@@ -42,7 +42,8 @@ def plan(
         base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
         raster = rasters and is_raster(path)
         tails = TAILS | RASTER_TAILS if raster else TAILS
-        targets = {kind: out / base.with_name(base.name + tails[kind]) for kind in save if kind in tails}
+        kinds = dict.fromkeys(("mask", *save)) if raster and "polygons" in save else save  # traced from it
+        targets = {kind: out / base.with_name(base.name + tails[kind]) for kind in kinds if kind in tails}
         for target in targets.values():
             if target.resolve() in sources:
                 raise DataError(f"{target} is a picture and would be overwritten", "choose another --out")

@@ -12,8 +12,11 @@ from maskwright.predict.model_folder import ModelSpec
 from maskwright.predict.reach import Context
 from maskwright.predict.tiles import Stretch, stretches
 
+EASY = 1 << 22
+"""Pixels up to which a network of `fit=crop` looks at a picture whole, where nothing is asked: a map of 32 channels
+takes half a gigabyte then. Beyond, tiles that give what one look gives are cheaper."""
 WHOLE = 1 << 24
-"""Pixels of the largest picture that a network of `fit=crop` looks at whole, where nothing is asked."""
+"""The same of a network whose tiles do not give that, and of looks that tiles are compared with."""
 TILE, LARGE_TILE = 512, 1024
 """Sides of the tiles that it is cut into then: the larger one where the network looks far."""
 BLEND = 4
@@ -69,7 +72,9 @@ def choose_layout(model: Looks, size: tuple[int, int], asked: tuple[int, int] | 
 
 
 def _at_native_scale(model: Looks, size: tuple[int, int], asked: tuple[int, int] | None) -> Layout | None:
-    if asked is None and math.prod(size) <= WHOLE:
+    if asked is None and (
+        math.prod(size) <= EASY or (math.prod(size) <= WHOLE and not _exact(model.context))
+    ):
         return None
     if asked is not None and _fits(size, asked):
         return None
@@ -150,6 +155,11 @@ def _cut(
 
 def _side(context: Context) -> int:
     return TILE if context.whole or FEWEST * context.reach <= TILE else LARGE_TILE
+
+
+def _exact(context: Context) -> bool:
+    """Whether tiles of that side give what one look gives."""
+    return not context.whole and FEWEST * context.reach <= LARGE_TILE
 
 
 def _fits(size: tuple[int, int], tile: tuple[int, int]) -> bool:

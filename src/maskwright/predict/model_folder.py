@@ -6,13 +6,12 @@ after its tensors were found to have the shapes of those in the file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -24,9 +23,9 @@ from maskwright.metrics.calibration import COLDEST, HOTTEST
 from maskwright.models import build_model
 from maskwright.predict.hub import CONFIG, LARGEST, WEIGHTS, HubModel, fetch, is_hub
 from maskwright.predict.preprocess import Preprocess
+from maskwright.versioned import read_versioned
 
-FORMAT = 1
-"""Version of config.json. Another one is refused: guessing would give wrong masks silently."""
+AGAIN = "copy the model folder again"
 
 LARGEST_SIDE = 1 << 14
 MOST_FILTERS = 1 << 12
@@ -148,23 +147,12 @@ def load_spec(folder: Path) -> ModelSpec:
     try:
         if path.stat().st_size > LARGEST[CONFIG]:
             raise RunError(f"{path} is larger than a megabyte", "this is not a config.json of ours")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}", "is this a model folder?") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is not JSON: {error}", "copy the model folder again") from error
-    version = values.get("format") if isinstance(values, dict) else None
-    if version != FORMAT:
-        raise RunError(
-            f"{path} has format {version!r}, this version reads format {FORMAT}",
-            "is there a newer maskwright?",
-        )
-    try:
-        return ModelSpec.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise RunError(f"{path}: {where}: {first['msg']}", "copy the model folder again") from error
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}", AGAIN) from error
+    return read_versioned(ModelSpec, text, str(path), AGAIN)
 
 
 def load_model(folder: Path) -> tuple[ModelSpec, nn.Module]:

@@ -26,7 +26,7 @@ class MaskObject:
     probability: float
     """Mean calibrated probability of its class over its pixels."""
     counts: str
-    """The picture-wide mask of the object alone, as COCO's compressed run lengths."""
+    """The picture-wide mask of the object alone, as COCO's compressed run lengths; empty for objects of a raster."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def class_pixels(said: Prediction) -> list[ClassPixels]:
     pixels_K = np.bincount(ids, minlength=classes).tolist()
     sums_K = np.bincount(ids, certainty(said), minlength=classes).tolist()
     return [
-        ClassPixels(k, pixels, _rounded(total / pixels) if pixels else None)
+        ClassPixels(k, pixels, rounded(total / pixels) if pixels else None)
         for k, (pixels, total) in enumerate(zip(pixels_K, sums_K, strict=True))
     ]
 
@@ -68,7 +68,7 @@ def _of_class(mask_HW: Mask, k: int, sure_HW: Float64[np.ndarray, " HW"]) -> lis
     numbers, count = regions.numbers, regions.count
     row, column = np.divmod(regions.places, mask_HW.shape[1])
     area = regions.pixels()[1:]
-    (top, bottom), (left, right) = (_extent(numbers, count, along) for along in (row, column))
+    (top, bottom), (left, right) = (extent(numbers, count, along) for along in (row, column))
     x, y, sure = (
         np.bincount(numbers, weights, minlength=count + 1)[1:] / area
         for weights in (column, row, sure_HW[regions.places])
@@ -79,15 +79,15 @@ def _of_class(mask_HW: Mask, k: int, sure_HW: Float64[np.ndarray, " HW"]) -> lis
             k,
             int(area[n]),
             (int(left[n]), int(top[n]), int(right[n] - left[n] + 1), int(bottom[n] - top[n] + 1)),
-            (_rounded(x[n] + 0.5), _rounded(y[n] + 0.5)),
-            _rounded(sure[n]),
+            (rounded(x[n] + 0.5), rounded(y[n] + 0.5)),
+            rounded(sure[n]),
             texts[n],
         )
         for n in range(count)
     ]
 
 
-def _extent(
+def extent(
     numbers: Int64[np.ndarray, " M"], count: int, along: Int64[np.ndarray, " M"]
 ) -> tuple[Int64[np.ndarray, " regions"], Int64[np.ndarray, " regions"]]:
     """The least and the greatest of `along` in each region."""
@@ -97,6 +97,6 @@ def _extent(
     return least[1:], most[1:]
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Six digits: a millionth of a pixel, or of a probability, is more than anyone reads off."""
     return round(float(value), 6)

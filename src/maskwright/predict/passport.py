@@ -7,21 +7,20 @@ It is one JSON text: in the metadata of an ONNX file, in the `rt_info` of an Ope
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from xml.etree import ElementTree
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from maskwright.config import Part
 from maskwright.errors import RunError
 from maskwright.predict.model_folder import ModelSpec
+from maskwright.versioned import read_versioned
 
 KEY = "maskwright"
-FORMAT = 1
 LARGEST_PASSPORT = 1 << 20
 LARGEST_XML = 1 << 26
 LARGEST_MODEL = 2**31 - 1
@@ -131,7 +130,7 @@ class Passport(Part):
 
 def read_passport(path: Path) -> Passport:
     """Of an .onnx, .xml or .pt2 file. Raises RunError: damaged, of another tool, of another version."""
-    return Passport.model_validate(_checked(path, _text_of(path)))
+    return read_versioned(Passport, _text_of(path), f"the metadata of {path}", "export it again")
 
 
 def is_exported(path: Path) -> bool:
@@ -159,25 +158,6 @@ def _text_of(path: Path) -> str:
     if len(text) > LARGEST_PASSPORT:
         raise RunError(f"{path} carries over a megabyte of metadata", "this is not a file of ours")
     return text
-
-
-def _checked(path: Path, text: str) -> Any:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"the metadata of {path} are no JSON", "export it again") from error
-    version = values.get("format") if isinstance(values, dict) else None
-    if version != FORMAT:
-        raise RunError(
-            f"{path} has metadata of format {version!r}, this version reads format {FORMAT}",
-            "is there a newer maskwright?",
-        )
-    try:
-        return Passport.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise RunError(f"the metadata of {path}: {where}: {first['msg']}", "export it again") from error
 
 
 def parse_onnx(path: Path) -> Any:

@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from maskwright.data.classes import ClassMap
@@ -26,9 +27,12 @@ from maskwright.data.tiles import Window
 from maskwright.draw import jpeg, overlay
 from maskwright.errors import DataError
 from maskwright.files import replacing, write_bytes
+from maskwright.predict.census import Census
 from maskwright.predict.encode import Kind
+from maskwright.predict.facts import Facts
 from maskwright.predict.layout import WHOLE, Layout, choose_layout
 from maskwright.predict.look import Answers, Seams, compare, decided, furthest
+from maskwright.predict.objects import certainty
 from maskwright.predict.raster_polygons import write_raster_polygons
 from maskwright.predict.tiles import blended
 from maskwright.progress import SILENT, Progress
@@ -42,8 +46,21 @@ LOOK = 4096
 """Longest side of an overlay."""
 
 Shares = Float32[np.ndarray, "K n m"]
-Write = Callable[[NDArray[np.generic], Window], None]
+Write = Callable[[NDArray[Any], Window], None]
 """(bands, rows, columns) of a part of the raster, and where it lies."""
+MASKS: tuple[Kind, ...] = ("mask", "plain", "colour")
+
+
+@dataclass(frozen=True)
+class RasterAnswer:
+    """What is told of a raster beside its files."""
+
+    notes: tuple[str, ...]
+    """For a person."""
+    seams: Seams | None
+    """How far tiles are from one look, if that was asked for."""
+    facts: Facts | None
+    """The same of classes and objects."""
 
 
 class AnswersRasters(Answers, Protocol):
@@ -93,13 +110,15 @@ def predict_raster(
     *,
     tile: tuple[int, int] | None = None,
     check: bool = False,
+    count: bool = False,
     progress: Progress = SILENT,
-) -> tuple[tuple[str, ...], Seams | None]:
-    """Write what is asked for of `file`: notes for a person, and how far tiles are from one look, if `check` asks.
+) -> RasterAnswer:
+    """Write what is asked for of `file`.
 
     `mask` is a GeoTIFF of class ids with the classes' colours, 255 (its no-data) where a band that is used has none;
-    `probability` a GeoTIFF of float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels
-    a side; `polygons` GeoJSON, see `write_raster_polygons`.
+    `plain` the same without colours; `colour` red, green, blue and alpha, 0 there; `probability` a GeoTIFF of
+    float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels a side; `polygons` GeoJSON, see
+    `write_raster_polygons`. With `count`, classes and objects are counted.
     Raises DataError: no raster, or too large to be looked at whole by a model that has to; RunError: an output cannot
     be written.
     """
@@ -107,31 +126,41 @@ def predict_raster(
         raise DataError(f"polygons of {file} are traced from its mask", "ask for both: --save mask,polygons")
     source = open_source(model, file)
     layout = choose_layout(model, source.size, tile)
-    count = layout.tiles if layout else 1
-    with progress.task(f"Tiles of {file.name}", count) as advance, ExitStack() as files:
+    tiles = layout.tiles if layout else 1
+    with progress.task(f"Tiles of {file.name}", tiles) as advance, ExitStack() as files:
         whole = None
         if layout is None or (check and math.prod(source.size) <= WHOLE):
             whole = model(source.picture(Window(0, 0, *source.size)))
         seams, classes = [], model.classes
-        mask_to = _mask_file(files, targets.get("mask"), source, classes)
+        masks_to = [
+            _mask_file(files, targets[kind], source, classes, kind) for kind in MASKS if kind in targets
+        ]
         shares_to = _shares_file(files, targets.get("probability"), source, model)
-        small = _Small(source.size)
+        census = Census(file, source.size, len(classes)) if count else None
+        counted = _in_rows(2, source.size[1], np.float32, partial(_count, census)) if census else _nowhere
+        small = _Small(source.size) if "overlay" in targets else None
         for window, shares in _finished(model, source, layout, whole, advance):
             mask = decided(shares, model.threshold)
             if layout is not None and whole is not None:
                 seams.append(compare(shares, mask, _part(whole, window), window.top, window.left))
+            sure = certainty(Prediction(mask, shares, model.temperature)) if census else None
             known = source.known(window)
             mask[~known] = IGNORE
-            mask_to(mask[None], window)
+            for write in masks_to:
+                write(mask[None], window)
             if "probability" in targets:
                 shares_to(np.where(known, shares, np.float32(np.nan)), window)
-            small.add(mask, window)
-        if "overlay" in targets:
+            if sure is not None:
+                counted(np.stack([mask.astype(np.float32), sure.reshape(mask.shape)]), window)
+            if small is not None:
+                small.add(mask, window)
+        if small is not None:
             picture = _shrunken(source, small.size)
             write_bytes(targets["overlay"], jpeg(overlay(picture, small.mask, classes)))
     if "polygons" in targets:
         write_raster_polygons(targets["mask"], targets["polygons"], classes)
-    return (layout.notes if layout else ()), furthest(seams)
+    notes = layout.notes if layout else ()
+    return RasterAnswer(notes, furthest(seams), census.facts() if census else None)
 
 
 def _finished(
@@ -167,19 +196,25 @@ def _part(whole: Prediction, window: Window) -> Prediction:
     return Prediction(whole.mask[window.slices], whole.probabilities[:, *window.slices], whole.temperature)
 
 
-def _mask_file(files: ExitStack, path: Path | None, source: Source, classes: ClassMap) -> Write:
-    if path is None:
-        return lambda parts, window: None
+def _mask_file(files: ExitStack, path: Path, source: Source, classes: ClassMap, kind: Kind) -> Write:
+    """One of MASKS."""
+    palette = mask_palette(classes)
+    if kind == "colour":
+        raster = files.enter_context(_written(path, source, 4, "uint8", None, photometric="rgb", alpha="yes"))
+        table = np.concatenate([palette, np.full((len(palette), 1), 255, np.uint8)], axis=1)
+        table[IGNORE] = 0
+        write = _by_rows(raster)
+        return lambda mask_1HW, window: write(table[mask_1HW[0]].transpose(2, 0, 1), window)
     raster = files.enter_context(_written(path, source, 1, "uint8", IGNORE))
-    colours = enumerate(mask_palette(classes).tolist())
-    raster.write_colormap(1, {value: (*colour, 255) for value, colour in colours})
+    if kind == "mask":
+        raster.write_colormap(1, {value: (*colour, 255) for value, colour in enumerate(palette.tolist())})
     raster.update_tags(**{f"class_{id}": name for id, name in enumerate(classes.names)})
     return _by_rows(raster)
 
 
 def _shares_file(files: ExitStack, path: Path | None, source: Source, model: AnswersRasters) -> Write:
     if path is None:
-        return lambda parts, window: None
+        return _nowhere
     names = model.classes.names
     raster = files.enter_context(_written(path, source, len(names), "float32", math.nan, predictor=3))
     raster.descriptions = names
@@ -187,27 +222,44 @@ def _shares_file(files: ExitStack, path: Path | None, source: Source, model: Ans
     return _by_rows(raster)
 
 
-def _by_rows(raster: Any) -> Write:
-    """Parts that come from the left are put together until they are as wide as the raster: compressed blocks that are
-    written in pieces would be packed again and again.
-    """
-    waiting = np.empty((raster.count, 0, raster.width), raster.dtypes[0])
+def _nowhere(parts: NDArray[Any], window: Window) -> None:
+    """For what was not asked for."""
 
-    def write(parts: NDArray[np.generic], window: Window) -> None:
+
+def _count(census: Census, parts_2nW: Float32[np.ndarray, "2 n W"], top: int) -> None:
+    census.add(parts_2nW[0].astype(np.uint8), parts_2nW[1], top)
+
+
+def _by_rows(raster: Any) -> Write:
+    """Compressed blocks that are written in pieces would be packed again and again."""
+
+    def write(parts: NDArray[Any], top: int) -> None:
+        window = Window(top, 0, parts.shape[1], raster.width)
+        raster.write(parts, window=geotiff.rasterio_window(window))
+
+    return _in_rows(raster.count, raster.width, raster.dtypes[0], write)
+
+
+def _in_rows(bands: int, width: int, kind: DTypeLike, use: Callable[[NDArray[Any], int], None]) -> Write:
+    """Parts that come from the left are put together until they are as wide as the raster, then used: with their top
+    row."""
+    waiting = np.empty((bands, 0, width), kind)
+
+    def write(parts: NDArray[Any], window: Window) -> None:
         nonlocal waiting
         if window.left == 0:
-            waiting = np.empty((raster.count, window.height, raster.width), raster.dtypes[0])
+            waiting = np.empty((bands, window.height, width), kind)
         right = window.left + window.width
         waiting[:, :, window.left : right] = parts
-        if right == raster.width:
-            raster.write(waiting, window=geotiff.rasterio_window(window._replace(left=0, width=right)))
+        if right == width:
+            use(waiting, window.top)
 
     return write
 
 
 @contextmanager
 def _written(
-    path: Path, source: Source, bands: int, kind: str, nodata: float, **options: object
+    path: Path, source: Source, bands: int, kind: str, nodata: float | None, **options: object
 ) -> Iterator[Any]:
     """A raster of the source's size and place, in compressed blocks."""
     import rasterio

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from maskwright.predict.inputs import Job, plan
 from maskwright.predict.journal import Entry, Journal, Stamp
 from maskwright.predict.look import Seams, TiledPrediction
 from maskwright.predict.pipeline import overlap
+from maskwright.predict.raster import RasterAnswer
 from maskwright.predict.review import FOLDER, Review, check_limit, check_review, write_doubts
 from maskwright.predict.whole import FILES, write_whole
 from maskwright.progress import SILENT, Progress
@@ -69,8 +70,8 @@ class AnswersRasters(Protocol):
     """What also knows rasters: Tiled."""
 
     def save_raster(
-        self, file: Path, targets: Mapping[Kind, Path], progress: Progress = SILENT
-    ) -> tuple[tuple[str, ...], Seams | None]: ...
+        self, file: Path, targets: Mapping[Kind, Path], count: bool = False, progress: Progress = SILENT
+    ) -> RasterAnswer: ...
 
 
 def save_answers(
@@ -192,8 +193,10 @@ def _saved(
             advance(1)
 
 
-# Three stages. A job that is not to be decoded whole is told apart in the first, goes through the second as a type of
-# its own, and leaves it as Saved, its files written.
+# Three stages. A job that is not to be decoded whole is told apart in the first, and leaves the second as Done, its
+# files written.
+
+Done: TypeAlias = tuple[Saved, Facts | None]
 
 
 def _read(predictor: Answers, job: Job) -> Picture | DataError | None:
@@ -213,41 +216,41 @@ def _predicted(
     progress: Progress,
     job: Job,
     found: Picture | DataError | None,
-) -> Answered | Saved:
+) -> Answered | Done:
     """In the caller's thread: one job at a time, in order."""
     if found is None:
         return _raster(predictor, asked, job, progress)
     if isinstance(found, DataError):
-        return Saved(job.source, error=str(found))
+        return Saved(job.source, error=str(found)), None
     try:
         said = predictor(found)
     except DataError as error:
-        return Saved(job.source, error=str(error))
+        return Saved(job.source, error=str(error)), None
     if review.below is None:
         return Answered(job, found, said, math.nan, None)
     dice = expected_dice(said.calibrated, said.mask)
     return Answered(job, found, said, dice, review.place(dice, job.source))
 
 
-def _raster(predictor: Answers, asked: Asked, job: Job, progress: Progress) -> Saved:
+def _raster(predictor: Answers, asked: Asked, job: Job, progress: Progress) -> Done:
     """Read, predicted and written in windows. It is not reviewed."""
-    if others := [kind for kind in asked.kinds if kind not in RASTER_TAILS]:
-        made = ", ".join(RASTER_TAILS)
-        return Saved(
-            job.source, error=f"{job.source} is a raster, of which no {', '.join(others)} is made; {made} are"
-        )
+    made = (*RASTER_TAILS, "statistics")
+    if others := [kind for kind in asked.kinds if kind not in made]:
+        error = f"{job.source} is a raster, of which no {', '.join(others)} is made; {', '.join(made)} are"
+        return Saved(job.source, error=error), None
     assert isinstance(predictor, AnswersRasters)
     try:
-        notes, seams = predictor.save_raster(job.source, job.targets, progress)
+        answer = predictor.save_raster(job.source, job.targets, asked.facts, progress)
     except DataError as error:
-        return Saved(job.source, error=str(error))
-    return Saved(job.source, tuple(job.targets.values()), notes=notes, seams=seams)
+        return Saved(job.source, error=str(error)), None
+    outputs = tuple(job.targets.values())
+    return Saved(job.source, outputs, notes=answer.notes, seams=answer.seams), answer.facts
 
 
-def _write(predictor: Answers, asked: Asked, answer: Answered | Saved) -> tuple[Saved, Facts | None]:
+def _write(predictor: Answers, asked: Asked, answer: Answered | Done) -> Done:
     """In several threads: each file is whole or not there."""
-    if isinstance(answer, Saved):
-        return answer, None
+    if not isinstance(answer, Answered):
+        return answer
     job, what = answer.job, (answer.picture, answer.said, predictor.classes)
     for kind, target in job.targets.items():
         write_bytes(target, ENCODE[kind](*what))

@@ -13,8 +13,8 @@ import numpy as np
 from maskwright.data.classes import ClassMap
 from maskwright.predict.encode import Kind
 from maskwright.predict.layout import WHOLE, choose_layout
-from maskwright.predict.look import Answers, Seams, TiledPrediction, compare, in_tiles
-from maskwright.predict.raster import predict_raster
+from maskwright.predict.look import Answers, TiledPrediction, compare, in_tiles
+from maskwright.predict.raster import RasterAnswer, predict_raster
 from maskwright.predict.save import save_answers
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Picture, Prediction
@@ -42,9 +42,9 @@ class Tiled:
     """Called like a predictor; a picture that need not be cut gives what the predictor gives.
 
     `tile` is height, width in the picture's own pixels. None: pictures are cut where they have to be. A network of
-    `fit: crop` gets tiles of what has more than WHOLE pixels; one that was trained on tiles, and resizes them, such
-    tiles; one that was trained on whole pictures, whole pictures. With `check`, whatever is cut and can be looked at
-    whole is compared with that.
+    `fit: crop` gets tiles of what has more than WHOLE pixels, or EASY where they give what one look gives; one that
+    was trained on tiles, and resizes them, such tiles; one that was trained on whole pictures, whole pictures. With
+    `check`, whatever is cut and can be looked at whole is compared with that.
     """
 
     predictor: Predicts
@@ -71,11 +71,11 @@ class Tiled:
         return TiledPrediction(said.mask, said.probabilities, said.temperature, layout.notes, seams)
 
     def save_raster(
-        self, file: Path, targets: Mapping[Kind, Path], progress: Progress = SILENT
-    ) -> tuple[tuple[str, ...], Seams | None]:
+        self, file: Path, targets: Mapping[Kind, Path], count: bool = False, progress: Progress = SILENT
+    ) -> RasterAnswer:
         """See `predict_raster`."""
         return predict_raster(
-            self.predictor, file, targets, tile=self.tile, check=self.check, progress=progress
+            self.predictor, file, targets, tile=self.tile, check=self.check, count=count, progress=progress
         )
 
     def identity(self) -> str:

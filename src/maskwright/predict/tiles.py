@@ -90,12 +90,11 @@ def blended(
     `answer` has the probabilities of a tile. What a tile shares with the next one of its row and with the row below is
     kept until they come: memory holds a tile, and of the picture's width as many rows as are blended.
     """
-    width = columns[-1].end
-    above = np.zeros((classes, 0, width), np.float32)
-    for row, row_below in zip(rows, [*rows[1:], None], strict=True):
-        begin = row.begin
-        done = (row_below.begin if row_below else row.end) - begin
-        below = _array((classes, row.end - begin - done, width))
+    pending = [before.end - after.begin for before, after in pairwise(rows)]
+    kept = _array((classes, max(pending, default=0), columns[-1].end))
+    above = 0
+    for row, below in zip(rows, [*pending, 0], strict=True):
+        begin, done = row.begin, row.end - row.begin - below
         beside = np.zeros((classes, row.end - begin, 0), np.float32)
         for column, next_column in zip(columns, [*columns[1:], None], strict=True):
             left, right = column.begin, next_column.begin if next_column else column.end
@@ -106,8 +105,8 @@ def blended(
             parts[:, :, : beside.shape[2]] += beside
             beside = parts[:, :, right - left :].copy()
             finished = parts[:, :, : right - left]
-            finished[:, : above.shape[1]] += above[:, :, left:right]
-            below[:, :, left:right] = finished[:, done:]
+            finished[:, :above] += kept[:, :above, left:right]
+            kept[:, :below, left:right] = finished[:, done:]
             yield Window(begin, left, done, right - left), finished[:, :done]
         above = below
 
