@@ -177,15 +177,16 @@ def compare(
     margin: float = MARGIN,
     seed: int = 0,
     cells: tuple[Sequence[str], Sequence[str]] | None = None,
+    enough: int = ENOUGH_DIFFERENCES,
 ) -> Comparison:
     """`second` against `first`: the scores of each side's runs, one per training seed, on the pictures that all have.
 
     cells: where a side is made of several recipes, the recipe of each run; the noise of training is then that within a
-    recipe. Raises RunError, naming both sides, where contracts, classes, groups or masks differ, or no picture is
-    shared.
+    recipe. enough: groups from which on a difference of means over pictures has an interval. Raises RunError, naming
+    both sides, where contracts, classes, groups or masks differ, or no picture is shared.
     """
     sides = align(first, second, names)
-    return _compare(sides, {"": _metric(sides, metric)}, margin, seed, cells)[0]
+    return _compare(sides, {"": _metric(sides, metric)}, margin, seed, cells, enough)[0]
 
 
 def compare_by(
@@ -562,6 +563,7 @@ def _compare(
     margin: float,
     seed: int,
     cells: tuple[Sequence[str], Sequence[str]] | None = None,
+    of_means: int = ENOUGH_DIFFERENCES,
 ) -> tuple[Comparison, ...]:
     """A comparison for each number, by the part that it is called after."""
     numbers, contract = list(asked.values()), sides.runs[0].contract
@@ -574,7 +576,7 @@ def _compare(
     made = []
     for m, (part, number) in enumerate(asked.items()):
         own = values[0][:, m], values[1][:, m]
-        groups, enough = rests_on(number, _one(sides.first), contract, of_means=ENOUGH_DIFFERENCES)
+        groups, enough = rests_on(number, _one(sides.first), contract, of_means=of_means)
         noise, freedom = _noise(own, cells)
         spread = _Spread(
             float(error_M[m]), groups, noise * math.sqrt(1 / len(own[0]) + 1 / len(own[1])), freedom

@@ -21,7 +21,7 @@ from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.export import export as exporter
 from maskwright.export import whole as way
 from maskwright.export.export import export
-from maskwright.export.gate import TOLERANCES, faults
+from maskwright.export.gate import TOLERANCES, faults, outward
 from maskwright.export.whole import Whole
 from maskwright.predict.exported import Exported
 from maskwright.predict.passport import Format, Precision, Row, digest_of, files_of, read_passport
@@ -186,6 +186,23 @@ def test_the_command_says_why_and_ends_with_1(
     assert "Nothing was written" in said
     assert "of pixels flipped, at most 0.0100%" in said
     assert (tmp_path / "model.onnx").read_bytes() == b"an older one"
+
+
+def test_ends_of_the_interval_by_hand() -> None:
+    assert outward((0.0, 0.0)) == (-0.0001, 0.0001)
+    assert outward((-0.00234, 0.00111)) == (-0.0024, 0.0012)
+    assert outward((0.0012, 0.5)) == (0.0011, 0.5001), "never on the end itself"
+
+
+def test_twenty_pictures_are_enough_for_an_interval(run: mw.Run, discs: Path, tmp_path: Path) -> None:
+    for pictures, known in ((19, False), (20, True)):
+        outcome = export(run.path, tmp_path / "m.onnx", data=discs, split="train", pictures=pictures)
+        assert outcome.passport.proof is not None
+        assert outcome.passport.proof.pictures == pictures
+        row = outcome.passport.proof.rows[0]
+        assert (row.change_ci95 is not None) == known
+    assert row.change_ci95 is not None
+    assert row.change_ci95[0] < row.change < row.change_ci95[1]  # type: ignore[operator]
 
 
 def test_the_tolerance_by_hand() -> None:

@@ -44,8 +44,11 @@ def assert_same(ours: Facts, whole: Facts) -> None:
     assert [replace(each, probability=0) for each in ours.objects] == [
         replace(each, probability=0, counts="") for each in whole.objects
     ]
-    here, there = ([each.probability for each in (*one.pixels, *one.objects)] for one in (ours, whole))
-    assert here == pytest.approx(there, abs=2e-6)
+    assert probabilities(ours) == pytest.approx(probabilities(whole), abs=2e-6)
+
+
+def probabilities(facts: Facts) -> list[float | None]:
+    return [*(each.probability for each in facts.pixels), *(each.probability for each in facts.objects)]
 
 
 @settings(max_examples=60, deadline=None)

@@ -205,8 +205,11 @@ def test_normalise_image_and_scales_see_the_whole_picture() -> None:
 
 
 def test_only_what_is_large_is_cut_unasked() -> None:
-    model = predictor(2)
-    assert choose_layout(model, (4096, 4096)) is None
+    """Tiles that give the same are taken earlier than tiles that do not."""
+    model, far = predictor(2), predictor(tta="scales")
+    assert choose_layout(model, (2048, 2048)) is None
+    assert choose_layout(far, (4096, 4096)) is None
+    assert choose_layout(far, (4096, 4097)) is not None
     large = choose_layout(model, (4096, 4097))
     assert large is not None
     assert large.exact

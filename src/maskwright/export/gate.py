@@ -25,6 +25,8 @@ from maskwright.errors import DataError
 from maskwright.evaluation import check_classes
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.counts import Counts, confusion, tally
+from maskwright.metrics.enough import ENOUGH_CHANGES
+from maskwright.metrics.intervals import Interval
 from maskwright.metrics.measures import Tallies
 from maskwright.metrics.scores import Scores, scores
 from maskwright.predict.backends import OUTPUTS, Backend
@@ -43,7 +45,10 @@ TOLERANCES: dict[Precision, Tolerance] = {
 """fp32: rounding alone. The others compute with 8 to 11 bits: what counts there is that Dice does not move."""
 
 PICTURES = 150
-"""At most, from all over the split: what `enough.ENOUGH_DIFFERENCES` asks for an interval of the change of Dice."""
+"""At most, from all over the split."""
+STEPS = 10_000
+"""Ends of the interval of the change of Dice are the next of so many steps to 1 beyond: flips of single pixels are so
+rare that the pictures at hand may hold none, and smaller than a step."""
 SHAPES = ((1, 64, 64), (3, 65, 97), (3, 131, 67), (1, 333, 500), (3, 256, 256), (1, 801, 600), (3, 640, 799))
 """N H W of the batches beside them."""
 TIMED = 8
@@ -212,7 +217,7 @@ def _scores(
 def _row(
     name: str, precision: Precision, seen: Tally, reference: Scores, own: Scores, limit: Tolerance
 ) -> Row:
-    found = compare([reference], [own], metric="dice_image", names=("PyTorch", name))
+    found = compare([reference], [own], metric="dice_image", names=("PyTorch", name), enough=ENOUGH_CHANGES)
     row = Row(
         backend=name,
         precision=precision,
@@ -222,7 +227,7 @@ def _row(
         pixels=seen.pixels,
         dice=_told(own["dice_image"].value),
         change=_told(found.difference),
-        change_ci95=None if any(map(math.isnan, found.ci95)) else found.ci95,
+        change_ci95=None if any(map(math.isnan, found.ci95)) else outward(found.ci95),
         seconds=_latency(seen.seconds),
     )
     return row.model_copy(update={"faults": faults(row, limit)})
@@ -239,6 +244,12 @@ def faults(row: Row, limit: Tolerance) -> tuple[str, ...]:
     if row.probability > limit.probability:
         found.append(f"a probability is off by {row.probability:.2g}, at most {limit.probability:.2g}")
     return tuple(found)
+
+
+def outward(ends: Interval) -> Interval:
+    """Each end moved to the next step beyond it."""
+    low, high = (end * STEPS for end in ends)
+    return (math.ceil(low) - 1) / STEPS, (math.floor(high) + 1) / STEPS
 
 
 def _latency(seconds: Sequence[float]) -> tuple[float, float, float]:

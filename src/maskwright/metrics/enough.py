@@ -18,6 +18,8 @@ ENOUGH_HOLDERS = 30
 """The same for what follows from the summed pixels of a class, in groups whose truth holds it; for differences, too."""
 ENOUGH_DIFFERENCES = 150
 """The same for a difference of two means over pictures, most of which is in few of them."""
+ENOUGH_CHANGES = 20
+"""The same for what rounding does to one network: little in every picture, up as often as down."""
 
 TP, FN = COLUMNS.index("tp"), COLUMNS.index("fn")
 
