@@ -98,7 +98,7 @@ def test_files_of_others_are_left_alone(here: Path, capsys: pytest.CaptureFixtur
     (here / "theirs").mkdir()
     (here / "theirs/annotations.json").write_text("{}")
     line = complaint(["predict", "first", PHOTOS, "--out", "theirs", "--save", "coco"], capsys)
-    assert "theirs/annotations.json is there already; choose another --out" in line
+    assert "theirs/annotations.json is there already, and was not predicted; choose another --out" in line
 
 
 def test_clean_judges_and_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,6 +163,13 @@ def test_what_is_not_made_of_a_raster_is_told(ortho: Path, tmp_path: Path) -> No
     assert "not cleaned" in saved.error
 
 
+def test_what_is_refused_of_a_raster_is_refused_after_another_call(ortho: Path, tmp_path: Path) -> None:
+    model = Tiled(predictor(2))
+    model.save(tmp_path / "out", ortho, save=("statistics",))
+    (saved,) = model.save(tmp_path / "out", ortho, save=("coco",))
+    assert "of which no coco is made" in saved.error
+
+
 def test_a_broken_raster_is_told_and_the_rest_is_done(ortho: Path, tmp_path: Path) -> None:
     content = ortho.read_bytes()
     (ortho.parent / "cut.tif").write_bytes(content[: len(content) // 2])

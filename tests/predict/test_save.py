@@ -24,13 +24,13 @@ from PIL import Image
 
 from maskwright.config import InputConfig, ModelConfig
 from maskwright.data.classes import ClassMap
-from maskwright.data.image_io import read_image
+from maskwright.data.image_io import image_size, read_image
 from maskwright.errors import DataError, RunError
 from maskwright.files import write_bytes
 from maskwright.predict import save as save_module
 from maskwright.predict.encode import Kind
 from maskwright.predict.ensemble import Ensemble
-from maskwright.predict.journal import NAME
+from maskwright.predict.journal import NAME, Entry, Journal
 from maskwright.predict.model_folder import ModelSpec, build_from_spec
 from maskwright.predict.predictor import Predictor
 from maskwright.predict.save import Saved, save_answers
@@ -89,14 +89,22 @@ def write_photos(folder: Path, count: int, size: tuple[int, int] = (30, 40)) -> 
     return folder
 
 
+def write_jpeg(file: Path) -> None:
+    """The same picture beside it."""
+    with Image.open(file) as image:
+        image.save(file.with_suffix(".jpg"))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "photos", 6)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    """The lines of the journal stand in the order in which pictures were finished: here they are sorted."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    read = {name: path.read_bytes() for name, path in files.items()}
+    return read | {NAME: b"".join(sorted(read[NAME].splitlines(keepends=True)))} if NAME in read else read
 
 
 def test_all_kinds_hold_the_prediction_of_each_picture_alone(photos: Path, tmp_path: Path) -> None:
@@ -292,10 +300,130 @@ def test_files_of_a_call_that_are_not_ours_are_left_alone(photos: Path, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     (out / "annotations.json").write_text("the truth")
-    with pytest.raises(DataError, match=r"annotations\.json is there already; choose another --out"):
+    with pytest.raises(
+        DataError, match=r"annotations\.json is there already, and was not predicted; choose another"
+    ):
         predictor().save(out, photos, save=["coco"])
     assert [path.name for path in out.iterdir()] == ["annotations.json"]
     predictor().save(out, photos, save=["statistics"])
+
+
+def test_a_mask_that_somebody_drew_is_not_replaced(tmp_path: Path) -> None:
+    """Beside its photograph, where --out is the folder of the photographs."""
+    photos = write_photos(tmp_path / "photos", 2)
+    for name in ("0000", "0001"):
+        write_jpeg(photos / f"{name}.png")
+        (photos / f"{name}.png").write_bytes(f"drawn {name}".encode())
+    with pytest.raises(DataError, match=r"0000\.png is there already \(and 1 more\), and was not predicted"):
+        predictor().save(photos, f"{photos}/*.jpg")
+    assert (photos / "0001.png").read_bytes() == b"drawn 0001"
+    assert not (photos / NAME).exists()
+
+
+def test_pictures_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    """Not even of one size and time; a picture that was moved takes its place."""
+    model, days = Grey(), [tmp_path / "day1", tmp_path / "day2"]
+    for day, shade in zip(days, (0, 255), strict=True):
+        day.mkdir()
+        Image.fromarray(np.full((6, 7), shade, np.uint8)).save(day / "x.bmp")
+        os.utime(day / "x.bmp", ns=(1, 1))
+    model.save(tmp_path / "out", days[0])
+    with pytest.raises(DataError, match=r"holds what .*day1.x\.bmp gave; .*day2.x\.bmp would replace it"):
+        model.save(tmp_path / "out", days[1])
+    model.save(tmp_path / "out", days[1], save=["plain"])
+    assert np.asarray(Image.open(tmp_path / "out/x_plain.png")).all()
+    shutil.rmtree(days[0])
+    model.save(tmp_path / "out", days[1])
+    assert np.asarray(Image.open(tmp_path / "out/x.png")).all()
+    assert model.asked == 3
+
+
+@pytest.mark.parametrize("where", ["photos", "photos/out"])
+def test_what_was_written_is_no_picture_of_the_next_call(where: str, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    for number in range(2):
+        write_jpeg(photos / f"{number:04}.png")
+        (photos / f"{number:04}.png").unlink()
+    seen = []
+    for _ in range(3):
+        model = Grey()
+        results = model.save(
+            tmp_path / where, f"{photos}/**/*.*g", save=["mask", "overlay"], review_below=1.0
+        )
+        seen.append(
+            [(saved.input.name, [path.name for path in saved.outputs], model.asked) for saved in results]
+        )
+    assert [name for name, _, _ in seen[0]] == ["0000.jpg", "0001.jpg"]
+    assert seen[1] == seen[2] == [(name, made, 0) for name, made, _ in seen[0]]
+
+
+def test_a_picture_is_noted_as_soon_as_it_is_written(photos: Path, tmp_path: Path) -> None:
+    """Not only when the next one is done: that may be a raster, and take hours."""
+
+    class Slow(Grey):
+        def __call__(self, image: object) -> Prediction:
+            if self.asked == 1:
+                time.sleep(0.5)
+                raise KeyboardInterrupt
+            return super().__call__(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        Slow().save(tmp_path / "out", photos)
+    model = Grey()
+    model.save(tmp_path / "out", photos)
+    assert model.asked == 5
+
+
+def test_a_picture_longer_than_a_jpeg_can_be(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((2, 70_000), np.uint8)).save(tmp_path / "scan.png")
+    (saved,) = Grey().save(tmp_path / "out", tmp_path / "scan.png", save=["mask", "overlay"])
+    assert saved.error == ""
+    assert [image_size(path) for path in saved.outputs] == [(2, 70_000), (1, 35_000)]
+
+
+def test_memory_that_runs_out_costs_one_picture(photos: Path, tmp_path: Path) -> None:
+    class Small(Grey):
+        def __call__(self, image: object) -> Prediction:
+            if self.asked == 1:
+                self.asked += 1
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
+            return super().__call__(image)
+
+    results = Small().save(tmp_path / "out", photos)
+    assert [bool(saved.error) for saved in results] == [False, True, False, False, False, False]
+    assert "0001.png needs more memory than there is; cut it with --tile" in results[1].error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    Image.fromarray(np.full((5, 6), 200, np.uint8)).save(folder / "a.png")
+    os.rename(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
+    (saved,) = Grey().save(tmp_path / "out", folder, save=["mask", "statistics", "coco"], review_below=1.0)
+    assert saved.error == ""
+    assert "caf\\udce9.png,pet" in (tmp_path / "out/pixels.csv").read_text(encoding="utf-8")
+    assert "caf\\udce9.png" in (tmp_path / "out/review/review.csv").read_text(encoding="utf-8")
+
+
+def test_two_that_begin_at_once_share_the_journal(tmp_path: Path) -> None:
+    one, other = Journal(tmp_path, "m"), Journal(tmp_path, "m")
+    one.begin()
+    other.begin()
+    for journal, name in ((one, "a"), (other, "b")):
+        journal.add(Entry(name, f"/{name}", (1, 1), (f"{name}.png",)), None)
+        journal.close()
+    assert Journal(tmp_path, "m").ours == {"a.png", "b.png"}
+
+
+def test_a_source_that_changed_leaves_no_stale_doubt_when_nobody_asks(photos: Path, tmp_path: Path) -> None:
+    model, out = predictor(), tmp_path / "out"
+    model.save(out, photos, review_below=1.0)
+    shutil.copy(photos / "0001.png", photos / "0000.png")
+    model.save(out, photos)
+    results = model.save(out, photos, review_below=1.0)
+    overlays = {path.name for path in (out / "review").glob("*.jpg")}
+    assert overlays == {result.review.name for result in results if result.review}
 
 
 def test_a_source_that_changed_leaves_no_stale_doubt(photos: Path, tmp_path: Path) -> None:

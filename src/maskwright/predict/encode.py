@@ -43,6 +43,9 @@ RASTER_TAILS: dict[Kind, str] = {
 """Of a raster, of which `statistics` are made as well. Not made: run lengths (`rle`, `coco`), which go down whole
 columns, while a raster comes in rows; `polygons` has its objects."""
 
+LONGEST = 65_500
+"""Side of a JPEG; of a longer picture every other row and column is shown."""
+
 Encode = Callable[[Picture, Prediction, ClassMap], bytes]
 
 
@@ -72,7 +75,8 @@ def _colour(picture: Picture, said: Prediction, classes: ClassMap) -> bytes:
 
 
 def _overlay(picture: Picture, said: Prediction, classes: ClassMap) -> bytes:
-    return jpeg(overlay(picture, said.mask, classes))
+    step = -(-max(said.mask.shape) // LONGEST)
+    return jpeg(overlay(picture, said.mask, classes)[::step, ::step])
 
 
 def _probability(picture: Picture, said: Prediction, classes: ClassMap) -> bytes:

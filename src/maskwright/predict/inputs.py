@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +27,25 @@ class Job:
 
 
 def plan(
-    out: Path, inputs: Sequence[str | Path], save: Sequence[Kind], *, rasters: bool = False
+    out: Path,
+    inputs: Sequence[str | Path],
+    save: Sequence[Kind],
+    *,
+    rasters: bool = False,
+    ours: Collection[str] = (),
 ) -> list[Job]:
     """Every picture that `inputs` name, once, with the files to write. Raises DataError.
 
-    With `rasters`, a GeoTIFF is told from other pictures.
+    With `rasters`, a GeoTIFF is told from other pictures. ours: files that earlier calls wrote, below `out`; found in a
+    folder or by a glob, they are no pictures.
     """
-    sources = {path.resolve(): (path, name) for given in inputs for path, name in _find(given)}
+    written = {(out / name).resolve() for name in ours}
+    sources = {
+        path.resolve(): (path, name)
+        for given in inputs
+        for path, name in _find(given)
+        if path.resolve() not in written or path == Path(given)
+    }
     # Casefold: on many disks A.png and a.png are one file.
     stems = Counter(str(name.with_suffix("")).casefold() for _, name in sources.values())
     jobs: list[Job] = []
@@ -53,7 +65,7 @@ def plan(
             if other != path:
                 raise DataError(
                     f"{other} and {path} would both be written to {str(place).rstrip('/')}",
-                    "predict them separately",
+                    "predict them separately, each into an --out of its own",
                 )
         jobs.append(Job(path, name.as_posix(), targets, raster))
     return jobs

@@ -1,7 +1,8 @@
-"""`.predict.jsonl` in the output folder: who predicted it, and a line for every picture that is done.
+"""`.predict.jsonl` in the output folder: who predicted it, which files are ours, a line for every picture that is done.
 
 The line of a picture is written after its files, and one that was cut short counts for nothing: a kill costs the
 pictures that were under way. The first line says which model answered and how; where that changes, all begins anew.
+The names of files are noted before they are written: what else lies in the folder is not ours, and stays.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from maskwright.errors import RunError
 from maskwright.files import write_bytes
 from maskwright.predict.facts import Facts
 from maskwright.predict.inputs import Job
+from maskwright.predict.review import FOLDER
 
 NAME = ".predict.jsonl"
 FORMAT = 1
@@ -37,8 +40,9 @@ class Entry:
 
     name: str
     """Below the folder it was found in; `Job.name`."""
+    source: str
+    """The picture's whole path: another of its name, size and time is another picture."""
     stamp: Stamp
-    """Of the picture."""
     outputs: tuple[str, ...]
     """Below the output folder."""
     review_below: float | None = None
@@ -57,14 +61,15 @@ class Journal:
         self.out = out
         self.began_review: float | None = None
         """The limit of a call that found the folder of doubtful masks empty, and began to fill it."""
-        self.whole: set[str] = set()
-        """Files of a whole call that are ours, of this call or an earlier one."""
+        self.ours: set[str] = set()
+        """Files that this call or an earlier one writes, whoever answers; below the output folder."""
         self._entries: dict[str, Entry] = {}
         self._places: dict[str, int] = {}
         """Where the line of a picture begins, for those with facts."""
         self._head = json.dumps({"format": FORMAT, "model": model}).encode() + b"\n"
         self._state = self._read()
         self._file: FileIO | None = None
+        self._adding = Lock()
 
     @property
     def path(self) -> Path:
@@ -75,18 +80,22 @@ class Journal:
         with _writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             if self._state == "none":
+                with contextlib.suppress(FileExistsError), open(self.path, "xb") as new:
+                    new.write(self._head)  # at once: another process may begin as well
+                self._state = self._read()
+            if self._state == "other":
                 write_bytes(self.path, self._head)
             self._file = FileIO(self.path, "a+")
             if self._state == "torn":
                 self._file.write(b"\n")
-        if self._state == "none" and self.whole:
-            self._append({"whole": sorted(self.whole)})
+        if self._state == "other" and self.ours:
+            self._append({"ours": sorted(self.ours)})
 
     def find(self, job: Job, stamp: Stamp | None, review_below: float | None, *, facts: bool) -> Entry | None:
         """The entry of a job that need not be done again: the picture is the same, all that is asked for was made and
         its files are there."""
         entry = self._entries.get(job.name)
-        if entry is None or entry.stamp != stamp or (facts and job.name not in self._places):
+        if entry is None or not self.same(job, stamp) or (facts and job.name not in self._places):
             return None
         if review_below is not None and entry.review_below != review_below:
             return None
@@ -94,31 +103,50 @@ class Journal:
         there = all((self.out / name).is_file() for name in wanted)
         return entry if there and wanted <= {*entry.outputs} else None
 
+    def same(self, job: Job, stamp: Stamp | None) -> bool:
+        """Whether the picture is the one that was predicted under this name."""
+        entry = self._entries.get(job.name)
+        return entry is not None and (entry.source, entry.stamp) == (str(job.source.resolve()), stamp)
+
+    def taken_by(self, job: Job) -> Path | None:
+        """Another picture that is still there, and whose files those of the job would replace."""
+        entry = self._entries.get(job.name)
+        if (
+            entry is None
+            or entry.source in ("", str(job.source.resolve()))
+            or not Path(entry.source).exists()
+        ):
+            return None
+        wanted = {target.relative_to(self.out).as_posix() for target in job.targets.values()}
+        return Path(entry.source) if wanted & {*entry.outputs} else None
+
     def doubts(self) -> dict[str, str]:
         """Overlays of doubtful masks, by the name of the picture."""
         return {name: entry.review for name, entry in self._entries.items() if entry.review is not None}
 
     def add(self, entry: Entry, facts: Facts | None) -> None:
-        """What an earlier call made of the same picture is kept."""
-        known = self._entries.get(entry.name)
-        if known is not None and known.stamp == entry.stamp:
-            entry = _joined(known, entry)
-            facts = facts or dict(self.facts([entry.name])).get(entry.name)
-        values = {name: value for name, value in vars(entry).items() if value is not None}
-        place = self._append(values | ({} if facts is None else {"facts": facts.to_json()}))
-        self._entries[entry.name] = entry
-        self._places.pop(entry.name, None)
-        if facts is not None:
-            self._places[entry.name] = place
+        """What an earlier call made of the same picture is kept. From any thread."""
+        with self._adding:
+            known = self._entries.get(entry.name)
+            if known is not None and (known.source, known.stamp) == (entry.source, entry.stamp):
+                entry = _joined(known, entry)
+                facts = facts or dict(self.facts([entry.name])).get(entry.name)
+            values = {name: value for name, value in vars(entry).items() if value is not None}
+            place = self._append(values | ({} if facts is None else {"facts": facts.to_json()}))
+            self._entries[entry.name] = entry
+            self._places.pop(entry.name, None)
+            if facts is not None:
+                self._places[entry.name] = place
 
     def begin_review(self, below: float) -> None:
         self._append({"began_review": below})
         self.began_review = below
 
-    def begin_whole(self, names: Sequence[str]) -> None:
-        if not self.whole.issuperset(names):
-            self._append({"whole": list(names)})
-            self.whole.update(names)
+    def begin_files(self, names: Iterable[str]) -> None:
+        """From here on they are ours."""
+        if new := sorted({*names} - self.ours):
+            self._append({"ours": new})
+            self.ours.update(new)
 
     def facts(self, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
         """Of the pictures of these names, read one after the other; those that are not done are left out."""
@@ -142,9 +170,8 @@ class Journal:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return self._file.tell() - len(line)
 
-    def _read(self) -> Literal["none", "torn", "whole"]:
-        """`none` where there is no journal, or that of another model, of which only the names of the whole call's
-        files are kept: they are ours whoever answers."""
+    def _read(self) -> Literal["none", "other", "torn", "whole"]:
+        """`other`: the journal of another model, of which only the names of files are kept."""
         try:
             lines = open(self.path, "rb")  # noqa: SIM115
         except OSError:
@@ -161,11 +188,11 @@ class Journal:
         self.began_review = None
         self._entries.clear()
         self._places.clear()
-        return "none"
+        return "other"
 
     def _take(self, values: dict[str, Any], place: int) -> None:
-        if "whole" in values:
-            self.whole.update(values["whole"])
+        if "ours" in values:
+            self.ours.update(values["ours"])
         elif "began_review" in values:
             self.began_review = values["began_review"]
         else:
@@ -173,6 +200,9 @@ class Journal:
             changed = {"stamp": tuple(values["stamp"]), "outputs": tuple(values["outputs"])}
             entry = Entry(**(values | changed))
             self._entries[entry.name] = entry
+            self.ours.update(entry.outputs)
+            if entry.review is not None:
+                self.ours.add(f"{FOLDER}/{entry.review}")
             self._places.pop(entry.name, None)
             if has_facts:
                 self._places[entry.name] = place

@@ -17,12 +17,13 @@ EASY = 1 << 22
 takes half a gigabyte then. Beyond, tiles that give what one look gives are cheaper."""
 WHOLE = 1 << 24
 """The same of a network whose tiles do not give that, and of looks that tiles are compared with."""
-TILE, LARGE_TILE = 512, 1024
-"""Sides of the tiles that it is cut into then: the larger one where the network looks far."""
+TILES = (384, 512, 1024)
+"""Sides of the tiles that it is cut into then: the smallest that holds FEWEST reaches, because memory holds a tile."""
 BLEND = 4
 """Neighbours share one part in so many of a tile where what they should share, twice the reach, is over half of it."""
 FEWEST = 4
-"""Strides in a tile, at least: half of it may be shared, and what begins at a stride has to leave something over."""
+"""Strides in a tile, at least, and reaches in one that gives what one look gives: half of it may be shared, and what
+begins at a stride has to leave something over."""
 
 
 class Looks(Protocol):
@@ -154,12 +155,14 @@ def _cut(
 
 
 def _side(context: Context) -> int:
-    return TILE if context.whole or FEWEST * context.reach <= TILE else LARGE_TILE
+    if context.whole:
+        return TILES[1]
+    return next((side for side in TILES if FEWEST * context.reach <= side), TILES[-1])
 
 
 def _exact(context: Context) -> bool:
     """Whether tiles of that side give what one look gives."""
-    return not context.whole and FEWEST * context.reach <= LARGE_TILE
+    return not context.whole and FEWEST * context.reach <= TILES[-1]
 
 
 def _fits(size: tuple[int, int], tile: tuple[int, int]) -> bool:

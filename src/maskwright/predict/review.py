@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskwright.errors import ConfigError, DataError
-from maskwright.files import write_text
+from maskwright.files import write_bytes
 
 FOLDER, TABLE = "review", "review.csv"
 COLUMNS = ("expected_dice", "input", "review")
@@ -63,4 +63,5 @@ def write_doubts(folder: Path, rows: Sequence[tuple[float, Path, Path | None]]) 
         (row for row in rows if not math.isnan(row[0])), key=lambda row: row[0]
     ):
         writer.writerow([repr(dice), source, overlay.name if overlay else ""])
-    write_text(folder / TABLE, text.getvalue())
+    # Names of files need not be UTF-8.
+    write_bytes(folder / TABLE, text.getvalue().encode("utf-8", "backslashreplace"))

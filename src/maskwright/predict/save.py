@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from maskwright.predict.facts import Facts, facts_of
 from maskwright.predict.inputs import Job, plan
 from maskwright.predict.journal import Entry, Journal, Stamp
 from maskwright.predict.look import Seams, TiledPrediction
+from maskwright.predict.memory import out_of_memory
 from maskwright.predict.pipeline import overlap
 from maskwright.predict.raster import RasterAnswer
 from maskwright.predict.review import FOLDER, Review, check_limit, check_review, write_doubts
@@ -30,6 +31,10 @@ from maskwright.tensors import Picture, Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+OTHER_OUT = "choose another --out, or move it away"
+OF_RASTERS: tuple[Kind, ...] = (*RASTER_TAILS, "statistics")
 
 
 @dataclass(frozen=True)
@@ -107,9 +112,9 @@ def save_answers(
     if review_below is not None:
         check_limit(review_below)
     out, whole = Path(out), [kind for kind in FILES if kind in save]
-    jobs = plan(out, inputs, save, rasters=isinstance(self, AnswersRasters))
     files = [name for kind in whole for name in FILES[kind]]
     with closing(Journal(out, self.identity())) as journal:
+        jobs = plan(out, inputs, save, rasters=isinstance(self, AnswersRasters), ours=journal.ours)
         _begin(journal, jobs, files, review_below)
         asked = Asked(save, review_below, facts=bool(whole))
         saved = list(_saved(self, jobs, journal, asked, progress))
@@ -124,10 +129,20 @@ def save_answers(
 def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_below: float | None) -> None:
     """Nothing that is not ours will be written over or added to; then what is begun is noted. Raises DataError, and
     RunError where the folder cannot be written to."""
-    for name in files:
-        if (journal.out / name).exists() and name not in journal.whole:
-            raise DataError(f"{journal.out / name} is there already", "choose another --out, or move it away")
     targets = [path for job in jobs for path in job.targets.values()]
+    names = [*files, *(path.relative_to(journal.out).as_posix() for path in targets)]
+    others = [name for name in names if name not in journal.ours and (journal.out / name).exists()]
+    if others:
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        raise DataError(
+            f"{journal.out / others[0]} is there already{more}, and was not predicted",
+            OTHER_OUT,
+        )
+    for job in jobs:
+        if taken := journal.taken_by(job):
+            raise DataError(
+                f"{journal.out} holds what {taken} gave; {job.source} would replace it", OTHER_OUT
+            )
     strangers = journal.doubts().keys() - {job.name for job in jobs}
     begun = journal.began_review == review_below and not strangers
     if review_below is not None:
@@ -135,9 +150,8 @@ def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_b
     journal.begin()
     if review_below is not None and not begun:
         journal.begin_review(review_below)
-    if files:
-        journal.begin_whole(files)
-    remove_partials_of([*targets, *(journal.out / name for name in files)])
+    journal.begin_files(names)
+    remove_partials_of(journal.out / name for name in names)
 
 
 @dataclass(frozen=True)
@@ -148,6 +162,10 @@ class Asked:
     review_below: float | None
     facts: bool
     """For the files of the whole call."""
+
+    @property
+    def not_of_rasters(self) -> list[Kind]:
+        return [kind for kind in self.kinds if kind not in OF_RASTERS]
 
 
 @dataclass(frozen=True)
@@ -170,11 +188,11 @@ def _saved(
     missing = [job for job in jobs if done[job.name] is None]
     if len(missing) < len(jobs):
         progress.say(f"{len(jobs) - len(missing)} of {len(jobs)} pictures are done already")
-    review = _review(journal, asked, missing)
+    review = _review(journal, asked, missing, stamps)
     stages = (
         partial(_read, predictor),
         partial(_predicted, predictor, asked, review, progress),
-        partial(_write, predictor, asked),
+        partial(_write, predictor, asked, journal, stamps),
     )
     with (
         progress.task("Predicting", len(missing)) as advance,
@@ -185,18 +203,21 @@ def _saved(
             if known is not None:
                 yield known
                 continue
-            saved, facts = next(finished)
-            stamp = stamps[job.name]
-            if not saved.error and stamp is not None:
-                journal.add(_entry(journal.out, job, saved, stamp, asked), facts)
-            yield saved
+            yield next(finished)
             advance(1)
 
 
 # Three stages. A job that is not to be decoded whole is told apart in the first, and leaves the second as Done, its
 # files written.
 
-Done: TypeAlias = tuple[Saved, Facts | None]
+
+@dataclass(frozen=True)
+class Done:
+    """A job of which nothing is left to be written but the journal's line."""
+
+    job: Job
+    saved: Saved
+    facts: Facts | None = None
 
 
 def _read(predictor: Answers, job: Job) -> Picture | DataError | None:
@@ -221,11 +242,12 @@ def _predicted(
     if found is None:
         return _raster(predictor, asked, job, progress)
     if isinstance(found, DataError):
-        return Saved(job.source, error=str(found)), None
+        return _failed(job, found)
     try:
-        said = predictor(found)
+        with _memory(job.source):
+            said = predictor(found)
     except DataError as error:
-        return Saved(job.source, error=str(error)), None
+        return _failed(job, error)
     if review.below is None:
         return Answered(job, found, said, math.nan, None)
     dice = expected_dice(said.calibrated, said.mask)
@@ -234,39 +256,67 @@ def _predicted(
 
 def _raster(predictor: Answers, asked: Asked, job: Job, progress: Progress) -> Done:
     """Read, predicted and written in windows. It is not reviewed."""
-    made = (*RASTER_TAILS, "statistics")
-    if others := [kind for kind in asked.kinds if kind not in made]:
-        error = f"{job.source} is a raster, of which no {', '.join(others)} is made; {', '.join(made)} are"
-        return Saved(job.source, error=error), None
+    if others := asked.not_of_rasters:
+        made = ", ".join(OF_RASTERS)
+        return _failed(job, f"{job.source} is a raster, of which no {', '.join(others)} is made; {made} are")
     assert isinstance(predictor, AnswersRasters)
     try:
-        answer = predictor.save_raster(job.source, job.targets, asked.facts, progress)
+        with _memory(job.source):
+            answer = predictor.save_raster(job.source, job.targets, asked.facts, progress)
     except DataError as error:
-        return Saved(job.source, error=str(error)), None
+        return _failed(job, error)
     outputs = tuple(job.targets.values())
-    return Saved(job.source, outputs, notes=answer.notes, seams=answer.seams), answer.facts
+    return Done(job, Saved(job.source, outputs, notes=answer.notes, seams=answer.seams), answer.facts)
 
 
-def _write(predictor: Answers, asked: Asked, answer: Answered | Done) -> Done:
-    """In several threads: each file is whole or not there."""
-    if not isinstance(answer, Answered):
-        return answer
-    job, what = answer.job, (answer.picture, answer.said, predictor.classes)
+def _failed(job: Job, why: object) -> Done:
+    return Done(job, Saved(job.source, error=str(why)))
+
+
+@contextmanager
+def _memory(source: Path) -> Iterator[None]:
+    """Raises DataError where memory runs out: the next picture may be smaller."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise DataError(
+            f"{source} needs more memory than there is", "cut it with --tile 1024,1024, or take --device cpu"
+        ) from error
+
+
+def _write(
+    predictor: Answers,
+    asked: Asked,
+    journal: Journal,
+    stamps: Mapping[str, Stamp | None],
+    answer: Answered | Done,
+) -> Saved:
+    """In several threads: each file is whole or not there, then the journal says so."""
+    done = answer if isinstance(answer, Done) else _written(predictor, asked, answer)
+    stamp = stamps[done.job.name]
+    if not done.saved.error and stamp is not None:
+        journal.add(_entry(journal.out, done.job, done.saved, stamp, asked), done.facts)
+    return done.saved
+
+
+def _written(predictor: Answers, asked: Asked, answer: Answered) -> Done:
+    job, said, what = answer.job, answer.said, (answer.picture, answer.said, predictor.classes)
     for kind, target in job.targets.items():
         write_bytes(target, ENCODE[kind](*what))
     if answer.doubt is not None:
         write_bytes(answer.doubt, ENCODE["overlay"](*what))
-    notes, seams = (
-        (answer.said.notes, answer.said.seams) if isinstance(answer.said, TiledPrediction) else ((), None)
-    )
-    saved = Saved(
-        job.source, tuple(job.targets.values()), "", answer.expected_dice, answer.doubt, notes, seams
-    )
-    return saved, facts_of(answer.said) if asked.facts else None
+    notes, seams = (said.notes, said.seams) if isinstance(said, TiledPrediction) else ((), None)
+    outputs = tuple(job.targets.values())
+    saved = Saved(job.source, outputs, "", answer.expected_dice, answer.doubt, notes, seams)
+    return Done(job, saved, facts_of(said) if asked.facts else None)
 
 
 def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Saved | None:
     """The job as an earlier call left it."""
+    if job.raster and asked.not_of_rasters:
+        return None  # it is refused, whatever was done before
     entry = journal.find(job, stamp, asked.review_below, facts=asked.facts)
     if entry is None:
         return None
@@ -283,6 +333,7 @@ def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Save
 def _entry(out: Path, job: Job, saved: Saved, stamp: Stamp, asked: Asked) -> Entry:
     return Entry(
         job.name,
+        str(job.source.resolve()),
         stamp,
         tuple(target.relative_to(out).as_posix() for target in saved.outputs),
         asked.review_below,
@@ -291,13 +342,14 @@ def _entry(out: Path, job: Job, saved: Saved, stamp: Stamp, asked: Asked) -> Ent
     )
 
 
-def _review(journal: Journal, asked: Asked, missing: Sequence[Job]) -> Review:
-    """The folder of doubtful masks without those of pictures that will be predicted again."""
+def _review(
+    journal: Journal, asked: Asked, missing: Sequence[Job], stamps: Mapping[str, Stamp | None]
+) -> Review:
+    """The folder of doubtful masks without those that will be judged again, and those of pictures that are gone."""
     doubts = journal.doubts()
-    if asked.review_below is not None:
-        for job in missing:
-            if job.name in doubts:
-                (journal.out / FOLDER / doubts.pop(job.name)).unlink(missing_ok=True)
+    for job in missing:
+        if job.name in doubts and (asked.review_below is not None or not journal.same(job, stamps[job.name])):
+            (journal.out / FOLDER / doubts.pop(job.name)).unlink(missing_ok=True)
     return Review(
         journal.out / FOLDER, asked.review_below, {Path(name).stem.casefold() for name in doubts.values()}
     )

@@ -35,7 +35,8 @@ def write_whole(kind: Kind, out: Path, rows: Rows, classes: ClassMap) -> None:
 
 def _write(path: Path, fill: Callable[[TextIO], None]) -> None:
     def write(beside: Path) -> None:
-        with open(beside, "w", encoding="utf-8", newline="") as file:
+        # Names of files need not be UTF-8.
+        with open(beside, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             fill(file)
 
     write_atomic(path, write)

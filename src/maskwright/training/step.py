@@ -22,6 +22,7 @@ from maskwright.data.store import Store
 from maskwright.errors import RunError
 from maskwright.losses import Loss
 from maskwright.models.heads import Heads
+from maskwright.predict.memory import out_of_memory
 from maskwright.predict.preprocess import Preprocess
 from maskwright.tensors import Batch, Labels, Logits, Outputs, Target
 from maskwright.training.optim import average, learning_rate
@@ -240,7 +241,7 @@ def train_step(state: TrainState, machinery: Machinery, rows: np.ndarray, copies
             loss = _accumulate_gradients(state, machinery, rows, copies)
             break
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error) or counters.micro_batch <= 1:
+            if not out_of_memory(error) or counters.micro_batch <= 1:
                 raise
             counters.micro_batch = (min(counters.micro_batch, len(rows)) + 1) // 2
             if machinery.device.type == "cuda":
@@ -279,17 +280,3 @@ def _accumulate_gradients(
         machinery.accelerator.backward(loss)
         total += loss.item()
     return total
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """CUDA and Python have an exception for it; the CPU's allocator, the C++ runtime and oneDNN only have words."""
-    said = (
-        "can't allocate memory",
-        "out of memory",
-        "bad_alloc",
-        "could not create a primitive",
-        "could not create a memory",
-    )
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in str(error) for words in said
-    )

@@ -1,0 +1,21 @@
+"""Whether an error says that memory ran out."""
+
+from __future__ import annotations
+
+import torch
+
+SAID = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+    "failed to allocate memory",
+)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """CUDA and Python have an exception for it; the CPU's allocator, the C++ runtime, oneDNN and ONNX Runtime only have
+    words."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in SAID)
