@@ -113,3 +113,24 @@ def test_noise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     mask[::2, ::2] = 1
     with pytest.raises(DataError, match=r"a.tif has more than 10 objects"):
         counted(said(mask), [9], 4)
+
+
+def test_long_objects_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 bars over the whole height, in 50 strips."""
+    monkeypatch.setattr(census, "MOST", 12)
+    mask = np.zeros((100, 23), np.uint8)
+    mask[:, ::2] = 1
+    facts = counted(said(mask), [60, 40], 2)
+    assert [(each.area, each.box) for each in facts.objects] == [
+        (100, (left, 0, 1, 100)) for left in range(0, 23, 2)
+    ]
+
+
+def test_after_too_many_the_rows_still_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else is made of them goes on; the error comes with the question."""
+    monkeypatch.setattr(census, "MOST", 3)
+    made = Census(Path("a.tif"), (8, 8), 2)
+    for top in range(0, 8, 2):
+        made.add(np.tile(np.array([[1, 0], [0, 0]], np.uint8), (1, 4)), np.ones((2, 8), np.float32), top)
+    with pytest.raises(DataError, match=r"a.tif has more than 3 objects.*leave out --save statistics"):
+        made.facts()

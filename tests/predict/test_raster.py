@@ -23,7 +23,9 @@ from maskwright.data.dataset import open_dataset
 from maskwright.data.image_io import image_size
 from maskwright.data.tiles import Window
 from maskwright.errors import DataError, RunError
+from maskwright.predict import census
 from maskwright.predict import raster as raster_module
+from maskwright.predict import tiles as tiles_module
 from maskwright.predict.clean import Cleaned, Cleaning
 from maskwright.predict.model_folder import Seen, save_model
 from maskwright.predict.raster import open_source, predict_raster
@@ -73,7 +75,7 @@ def test_a_raster_becomes_a_raster_of_the_same_place(ortho: Path, tmp_path: Path
     ]
     assert saved.seams is not None
     assert saved.seams.difference < 1e-5
-    assert saved.seams.pixels == 300 * 211
+    assert saved.seams.pixels == 300 * 211 - 90 * 70, "those with data"
     pixels, before = read(ortho)
     whole = model(picture_of(pixels))
     known = np.ones((300, 211), bool)
@@ -99,6 +101,19 @@ def test_a_raster_becomes_a_raster_of_the_same_place(ortho: Path, tmp_path: Path
     np.testing.assert_allclose(shares[:, known], whole.probabilities[:, known], atol=1e-5)
     assert np.isnan(shares[:, ~known]).all()
     assert image_size(tmp_path / "out" / "ortho_overlay.jpg") == (300, 211)
+
+
+def test_seams_are_not_sought_where_there_is_no_data(tmp_path: Path) -> None:
+    """Tiles without any are not shown to the network, which says something of them in one look."""
+    pixels = np.maximum(noise(300, 300).transpose(2, 0, 1), 1)
+    pixels[:, :200, :200] = 0
+    file = write_raster(tmp_path / "edge.tif", pixels, nodata=0)
+    seams = predict_raster(predictor(2), file, {}, tile=(128, 128), check=True).seams
+    assert seams is not None
+    assert seams.difference < 1e-5
+    assert (seams.changed, seams.pixels, seams.share) == (0, 300 * 300 - 200 * 200, 0)
+    empty = write_raster(tmp_path / "empty.tif", np.zeros((3, 300, 300), np.uint8), nodata=0)
+    assert predict_raster(predictor(2), empty, {}, tile=(128, 128), check=True).seams is None
 
 
 def test_a_small_raster_is_looked_at_whole(ortho: Path, tmp_path: Path) -> None:
@@ -219,6 +234,21 @@ def test_a_failure_in_between_leaves_the_old_file(
         predict_raster(predictor(2), ortho, {"mask": target}, tile=(128, 128))
     assert [path.name for path in target.parent.iterdir()] == ["mask.tif"]
     assert target.read_text() == "old"
+
+
+def test_a_full_temporary_folder_is_told(
+    ortho: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not as if the output could not be written."""
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tiles_module, "LARGE", 1000)
+    monkeypatch.setattr("os.posix_fallocate", fail)
+    with pytest.raises(RunError, match=r"^[\d,]+ bytes of blended rows .* let TMPDIR name another folder"):
+        predict_raster(predictor(2), ortho, {"mask": tmp_path / "out" / "mask.tif"}, tile=(128, 128))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_overlay_of_a_large_raster_is_small(
@@ -350,3 +380,20 @@ def test_statistics_of_a_raster_are_those_of_the_picture(ortho: Path, tmp_path: 
     rows = list(csv.DictReader((tmp_path / "holey" / "pixels.csv").read_text().splitlines()))
     (mask,), _ = read(tmp_path / "holey" / "ortho.tif")
     assert [int(row["pixels"]) for row in rows] == np.bincount(mask[mask != 255], minlength=3).tolist()
+
+
+def test_noise_costs_the_statistics_alone(
+    ortho: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "MOST", 10)
+    (saved,) = Tiled(predictor(2), (128, 128)).save(
+        tmp_path / "out", ortho, save=("mask", "overlay", "polygons", "statistics")
+    )
+    assert "ortho.tif has more than 10 objects" in saved.error
+    assert "its other files are written" in saved.error
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"ortho.tif", "ortho_overlay.jpg", "ortho.geojson"} < written
+    mask, _ = read(tmp_path / "out" / "ortho.tif")
+    monkeypatch.undo()
+    Tiled(predictor(2), (128, 128)).save(tmp_path / "again", ortho)
+    np.testing.assert_array_equal(mask, read(tmp_path / "again" / "ortho.tif")[0])

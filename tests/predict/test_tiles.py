@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -19,12 +21,13 @@ from maskwright.errors import ConfigError, DataError
 from maskwright.predict import tiles as tiles_module
 from maskwright.predict.ensemble import Ensemble
 from maskwright.predict.layout import Layout, choose_layout
-from maskwright.predict.look import TiledPrediction, compare, in_tiles
+from maskwright.predict.look import Seams, TiledPrediction, compare, furthest, in_tiles
 from maskwright.predict.model_folder import ModelSpec, Seen
 from maskwright.predict.predictor import Predictor
 from maskwright.predict.reach import WHOLE, Context
 from maskwright.predict.tiled import Tiled
 from maskwright.predict.tiles import Stretch, blended, stretches
+from maskwright.tensors import Prediction
 
 SIZES = [(300, 411), (333, 130), (257, 512), (400, 97)]
 """No multiples of any stride."""
@@ -124,6 +127,21 @@ def test_many_blended_rows_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tiles_module, "LARGE", 1000)
     test_blending_puts_a_picture_together_again()
     assert isinstance(tiles_module._array((3, 20, 90)), np.memmap)
+
+
+def test_the_file_of_blended_rows_has_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write to a mapped page that the disk has no block for would end the process without a word."""
+    sizes = []
+    mapped = np.memmap
+
+    def noted(file: BinaryIO, *words: Any, **more: Any) -> np.memmap[Any, Any]:
+        sizes.append(512 * os.fstat(file.fileno()).st_blocks)
+        return mapped(file, *words, **more)
+
+    monkeypatch.setattr(tiles_module, "LARGE", 1000)
+    monkeypatch.setattr(np, "memmap", noted)
+    tiles_module._array((3, 200, 900))
+    assert sizes[0] >= 4 * 3 * 200 * 900
 
 
 @pytest.mark.parametrize("tta", ["none", "flips"])
@@ -278,6 +296,22 @@ def test_seams_are_where_the_answers_differ_most() -> None:
     apart_HW = np.abs(one.probabilities - predictor(3)(noise(200, 220)).probabilities).max(0)
     assert one.seams.difference == apart_HW.max()
     assert apart_HW[one.seams.row, one.seams.column] == apart_HW.max()
+
+
+def test_seams_count_what_is_known() -> None:
+    """The difference of 0.5 lies where nothing is known; of 0.25, where something is."""
+    shares = np.full((2, 2, 3), 0.5, np.float32)
+    shares[:, 0, 0], shares[:, 1, 2] = (0, 1), (0.25, 0.75)
+    whole = Prediction(np.zeros((2, 3), np.uint8), np.full((2, 2, 3), 0.5, np.float32), 1)
+    mask, known = shares.argmax(0).astype(np.uint8), np.ones((2, 3), bool)
+    assert compare(shares, mask, whole, 10, 20) == Seams(0.5, 10, 20, changed=2, pixels=6)
+    known[0] = False
+    found = compare(shares, mask, whole, 10, 20, known)
+    assert found == Seams(0.25, 11, 22, changed=1, pixels=3)
+    nothing = compare(shares, mask, whole, 10, 20, np.zeros((2, 3), bool))
+    assert (nothing.difference, nothing.pixels, nothing.share) == (0, 0, 0)
+    assert furthest([nothing, found]) == found
+    assert furthest([nothing]) is None
 
 
 def test_memory_is_that_of_the_blended_rows() -> None:

@@ -1,7 +1,7 @@
 """The classes and objects of a mask that comes in strips: the numbers of `objects`, of a raster of any size.
 
-Each strip is labelled alone; pieces that touch the row above are joined at the end (Rosenfeld & Pfaltz 1966). Memory
-holds a strip and the pieces.
+Each strip is labelled alone, and its pieces are joined with the objects that reach the row above it (Rosenfeld & Pfaltz
+1966). Memory holds a strip and the objects.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from maskwright.tensors import IGNORE, Mask
 ROWS = 64
 """Labelled at once."""
 MOST = 1 << 20
-"""Pieces of objects: more are no objects but noise, and a table that nobody opens."""
-PIECE = np.dtype(
+"""Objects: more are no objects but noise, and a table that nobody opens."""
+OBJECT = np.dtype(
     [(name, np.int64) for name in ("class_id", "area", "first", "top", "bottom", "left", "right")]
     + [(name, np.float64) for name in ("x", "y", "sure")]
 )
-"""`first` is the place of the first pixel, row by row; x, y and sure are sums over the pixels."""
+"""Or the part of one in the rows so far. `first` is the place of the first pixel, row by row; x, y and sure are sums
+over the pixels."""
 
 
 class Census:
@@ -37,17 +38,19 @@ class Census:
     def __init__(self, file: Path, size: tuple[int, int], classes: int) -> None:
         self.file, self.size = file, size
         self._pixels_K, self._sums_K = np.zeros(classes, np.int64), np.zeros(classes)
-        self._pieces: list[NDArray[np.void]] = []
-        self._joined: list[NDArray[np.int64]] = []
-        self._count = 0
+        self._ended: list[NDArray[np.void]] = []
+        self._open = np.zeros(0, OBJECT)  # reach the last row so far, which has their numbers
         self._above = _Row.empty(size[1])
+        self._count = 0
 
     def add(self, mask_nW: Mask, sure_nW: Float32[np.ndarray, "n W"], top: int) -> None:
         """The next rows and the calibrated probability of each pixel's class; IGNORE belongs to none.
 
-        Raises DataError: more pieces than MOST.
+        After more objects than MOST nothing is counted any more.
         """
         for start in range(0, len(mask_nW), ROWS):
+            if self._count > MOST:
+                return
             some = slice(start, start + ROWS)
             self._add(mask_nW[some], sure_nW[some].astype(np.float64), top + start)
 
@@ -57,14 +60,15 @@ class Census:
         self._sums_K += np.bincount(mask_nW[known], sure_nW[known], minlength=classes)
         width = self.size[1]
         first, last = _Row.empty(width), _Row.empty(width)
+        pieces, count = [self._open], len(self._open)
         for k in np.flatnonzero(np.bincount(mask_nW[known], minlength=classes)[1:]) + 1:
             regions = parts(np.equal(mask_nW, k))
-            numbers = regions.numbers + self._count
+            numbers = regions.numbers + count
             rows, columns = np.divmod(regions.places, width)
             for row, at in ((first, 0), (last, len(mask_nW) - 1)):
                 here = slice(*np.searchsorted(rows, (at, at + 1)))
                 row.class_ids[columns[here]], row.numbers[columns[here]] = k, numbers[here]
-            made = np.zeros(regions.count, PIECE)
+            made = np.zeros(regions.count, OBJECT)
             made["class_id"], made["area"] = k, regions.pixels()[1:]
             (made["top"], made["bottom"]), (made["left"], made["right"]), (made["first"], _) = (
                 extent(regions.numbers, regions.count, along)
@@ -76,18 +80,28 @@ class Census:
                 ("sure", sure_nW.ravel()[regions.places]),
             ):
                 made[name] = np.bincount(regions.numbers, values, minlength=regions.count + 1)[1:]
-            self._pieces.append(made)
-            self._count += regions.count
-            if self._count > MOST:
-                raise DataError(
-                    f"{self.file} has more than {MOST:,} objects and parts of them in its mask",
-                    "leave out --save statistics: that is noise rather than objects",
-                )
-        self._joined.append(self._above.touching(first))
+            pieces.append(made)
+            count += regions.count
+        object_of, found = _joined(np.concatenate(pieces), self._above.touching(first) - 1)
+        reaching = found["bottom"] == top + len(mask_nW) - 1
+        self._ended.append(found[~reaching])
+        self._open = found[reaching]
+        self._count += len(found) - len(pieces[0])
+        taken = last.numbers > 0
+        last.numbers[taken] = np.cumsum(reaching)[object_of[last.numbers[taken] - 1]]
         self._above = last
 
     def facts(self) -> Facts:
-        """Of all that was added; the objects in the order of `find_objects`, without run lengths."""
+        """Of all that was added; the objects in the order of `find_objects`, without run lengths.
+
+        Raises DataError: there were more than MOST.
+        """
+        if self._count > MOST:
+            raise DataError(
+                f"{self.file} has more than {MOST:,} objects in its mask, and no statistics are made of it: that is "
+                "noise rather than objects",
+                "its other files are written; leave out --save statistics",
+            )
         pixels = [
             ClassPixels(k, count, rounded(total / count) if count else None)
             for k, (count, total) in enumerate(
@@ -97,20 +111,7 @@ class Census:
         return Facts(self.size, pixels, self._objects())
 
     def _objects(self) -> list[MaskObject]:
-        if not self._count:
-            return []
-        pieces, (one, other) = np.concatenate(self._pieces), np.concatenate(self._joined, axis=1) - 1
-        touch = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(self._count, self._count))
-        count, object_of = connected_components(touch, directed=False)
-        found = np.zeros(count, PIECE)
-        found["class_id"][object_of] = pieces["class_id"]
-        for name in ("area", "x", "y", "sure"):
-            np.add.at(found[name], object_of, pieces[name])
-        for name in ("first", "top", "left"):
-            found[name] = np.iinfo(np.int64).max
-            np.minimum.at(found[name], object_of, pieces[name])
-        for name in ("bottom", "right"):
-            np.maximum.at(found[name], object_of, pieces[name])
+        found = np.concatenate([*self._ended, self._open])
         for name in ("x", "y", "sure"):
             found[name] /= found["area"]
         return [
@@ -128,8 +129,27 @@ class Census:
         ]
 
 
+def _joined(
+    pieces: NDArray[np.void], touching: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.void]]:
+    """The place of the object that each piece becomes a part of, and the objects; `touching`: (2, pairs) of places."""
+    one, other = touching
+    touch = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(pieces), len(pieces)))
+    count, object_of = connected_components(touch, directed=False)
+    found = np.zeros(count, OBJECT)
+    found["class_id"][object_of] = pieces["class_id"]
+    for name in ("area", "x", "y", "sure"):
+        np.add.at(found[name], object_of, pieces[name])
+    for name in ("first", "top", "left"):
+        found[name] = np.iinfo(np.int64).max
+        np.minimum.at(found[name], object_of, pieces[name])
+    for name in ("bottom", "right"):
+        np.maximum.at(found[name], object_of, pieces[name])
+    return object_of, found
+
+
 class _Row:
-    """A row of the mask, and the number of the piece that each pixel belongs to, from 1; 0: none."""
+    """A row of the mask, and the number of the object or piece that each pixel belongs to, from 1; 0: none."""
 
     def __init__(self, class_ids: NDArray[np.uint8], numbers: NDArray[np.int64]) -> None:
         self.class_ids, self.numbers = class_ids, numbers

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from maskwright.data.tiles import Window
 from maskwright.predict.layout import Layout, Looks
@@ -45,7 +45,7 @@ class Seams:
 
     @property
     def share(self) -> float:
-        return self.changed / self.pixels
+        return self.changed / self.pixels if self.pixels else 0.0  # 0: of a part without any data
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,30 @@ def decided(shares_KHW: Float32[np.ndarray, "K H W"], threshold: float) -> Mask:
 
 
 def compare(
-    shares_KHW: Float32[np.ndarray, "K H W"], mask_HW: Mask, whole: Prediction, top: int = 0, left: int = 0
+    shares_KHW: Float32[np.ndarray, "K H W"],
+    mask_HW: Mask,
+    whole: Prediction,
+    top: int = 0,
+    left: int = 0,
+    known_HW: Bool[np.ndarray, "H W"] | None = None,
 ) -> Seams:
-    """What tiles gave for a part of a picture, whose corner is `top`, `left`, and what one look gave."""
-    apart_HW = np.abs(shares_KHW - whole.probabilities).max(axis=0)
+    """What tiles gave for a part of a picture, whose corner is `top`, `left`, and what one look gave.
+
+    `known_HW`: the pixels that count; None: all do.
+    """
+    if known_HW is None:
+        known_HW = np.ones(mask_HW.shape, bool)
+    apart_HW = np.abs(shares_KHW - whole.probabilities).max(axis=0) * known_HW
     row, column = divmod(int(apart_HW.argmax()), apart_HW.shape[1])
-    changed = int(np.count_nonzero(mask_HW != whole.mask))
-    return Seams(float(apart_HW[row, column]), top + row, left + column, changed, apart_HW.size)
+    changed, pixels = (
+        int(np.count_nonzero(flags)) for flags in ((mask_HW != whole.mask) & known_HW, known_HW)
+    )
+    return Seams(float(apart_HW[row, column]), top + row, left + column, changed, pixels)
 
 
 def furthest(parts: Sequence[Seams]) -> Seams | None:
-    """Of a picture that was compared in parts."""
+    """Of a picture that was compared in parts; None where no pixel was."""
+    parts = [part for part in parts if part.pixels]
     if not parts:
         return None
     worst = max(parts, key=lambda part: part.difference)

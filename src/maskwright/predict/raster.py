@@ -119,8 +119,9 @@ def predict_raster(
     `plain` the same without colours; `colour` red, green, blue and alpha, 0 there; `probability` a GeoTIFF of
     float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels a side; `polygons` GeoJSON, see
     `write_raster_polygons`. With `count`, classes and objects are counted.
-    Raises DataError: no raster, or too large to be looked at whole by a model that has to; RunError: an output cannot
-    be written.
+    Raises DataError: no raster, or too large to be looked at whole by a model that has to, and, when all else is
+    written, outlines that are nowhere on the earth or too many objects to be counted; RunError: an output cannot be
+    written, or the temporary folder has no room.
     """
     if "polygons" in targets and "mask" not in targets:
         raise DataError(f"polygons of {file} are traced from its mask", "ask for both: --save mask,polygons")
@@ -140,11 +141,10 @@ def predict_raster(
         counted = _in_rows(2, source.size[1], np.float32, partial(_count, census)) if census else _nowhere
         small = _Small(source.size) if "overlay" in targets else None
         for window, shares in _finished(model, source, layout, whole, advance):
-            mask = decided(shares, model.threshold)
+            mask, known = decided(shares, model.threshold), source.known(window)
             if layout is not None and whole is not None:
-                seams.append(compare(shares, mask, _part(whole, window), window.top, window.left))
+                seams.append(compare(shares, mask, _part(whole, window), window.top, window.left, known))
             sure = certainty(Prediction(mask, shares, model.temperature)) if census else None
-            known = source.known(window)
             mask[~known] = IGNORE
             for write in masks_to:
                 write(mask[None], window)

@@ -8,6 +8,7 @@ and all tiles lie on the grids of the network's maps, the answer is that of one 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from maskwright.data.tiles import Window, spans
+from maskwright.errors import RunError
 
 LARGE = 1 << 28
 """Bytes of blended rows that memory holds; more lie in a file without a name, in the temporary folder."""
@@ -88,7 +90,8 @@ def blended(
     """Finished parts of the picture and their probabilities, tile by tile, row by row; together they are all of it.
 
     `answer` has the probabilities of a tile. What a tile shares with the next one of its row and with the row below is
-    kept until they come: memory holds a tile, and of the picture's width as many rows as are blended.
+    kept until they come: memory holds a tile, and, of the picture's width, as many rows as are blended;
+    those lie in a file if they are LARGE. Raises RunError: the temporary folder has no room for it.
     """
     pending = [before.end - after.begin for before, after in pairwise(rows)]
     kept = _array((classes, max(pending, default=0), columns[-1].end))
@@ -112,9 +115,19 @@ def blended(
 
 
 def _array(shape: tuple[int, int, int]) -> Float32[np.ndarray, "K n W"]:
-    if 4 * math.prod(shape) <= LARGE:
+    """Of zeros. Raises RunError: the temporary folder has no room for it."""
+    size = 4 * math.prod(shape)
+    if size <= LARGE:
         return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile(
-        prefix="maskwright-"
-    ) as file:  # it is gone when nobody has it mapped any more
-        return np.memmap(file, np.float32, "w+", shape=shape)
+    try:
+        # The file is gone when nobody has it mapped any more.
+        with tempfile.TemporaryFile(prefix="maskwright-") as file:
+            if hasattr(os, "posix_fallocate"):  # not everywhere; without room, a write to it is a SIGBUS
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.float32, "w+", shape=shape)
+    except OSError as error:
+        folder = tempfile.tempdir or "any temporary folder"  # None: none was found that can be written to
+        raise RunError(
+            f"{size:,} bytes of blended rows find no room in {folder}: {error.strerror or error}",
+            "let TMPDIR name another folder",
+        ) from error
