@@ -53,14 +53,19 @@ MASKS: tuple[Kind, ...] = ("mask", "plain", "colour")
 
 @dataclass(frozen=True)
 class RasterAnswer:
-    """What is told of a raster beside its files."""
+    """What became of a raster."""
 
-    notes: tuple[str, ...]
+    outputs: tuple[Path, ...]
+    """Files that are written."""
+    notes: tuple[str, ...] = ()
     """For a person."""
-    seams: Seams | None
+    seams: Seams | None = None
     """How far tiles are from one look, if that was asked for."""
-    facts: Facts | None
+    facts: Facts | None = None
     """The same of classes and objects."""
+    missing: str = ""
+    """What could not be made beside the outputs, and why: outlines that are nowhere on the earth, too many objects to
+    be counted."""
 
 
 class AnswersRasters(Answers, Protocol):
@@ -119,9 +124,8 @@ def predict_raster(
     `plain` the same without colours; `colour` red, green, blue and alpha, 0 there; `probability` a GeoTIFF of
     float32, a band for each class, NaN there; `overlay` a JPEG of at most LOOK pixels a side; `polygons` GeoJSON, see
     `write_raster_polygons`. With `count`, classes and objects are counted.
-    Raises DataError: no raster, or too large to be looked at whole by a model that has to, and, when all else is
-    written, outlines that are nowhere on the earth or too many objects to be counted; RunError: an output cannot be
-    written, or the temporary folder has no room.
+    Raises DataError: no raster, or too large to be looked at whole by a model that has to; RunError: an output cannot
+    be written, or the temporary folder has no room.
     """
     if "polygons" in targets and "mask" not in targets:
         raise DataError(f"polygons of {file} are traced from its mask", "ask for both: --save mask,polygons")
@@ -157,10 +161,19 @@ def predict_raster(
         if small is not None:
             picture = _shrunken(source, small.size)
             write_bytes(targets["overlay"], jpeg(overlay(picture, small.mask, classes)))
-    if "polygons" in targets:
-        write_raster_polygons(targets["mask"], targets["polygons"], classes)
+    made, missing, facts = dict(targets), [], None
+    try:
+        if "polygons" in targets:
+            write_raster_polygons(targets["mask"], targets["polygons"], classes)
+    except DataError as error:
+        del made["polygons"]
+        missing.append(str(error))
+    try:
+        facts = census.facts() if census else None
+    except DataError as error:
+        missing.append(str(error))
     notes = layout.notes if layout else ()
-    return RasterAnswer(notes, furthest(seams), census.facts() if census else None)
+    return RasterAnswer(tuple(made.values()), notes, furthest(seams), facts, "; ".join(missing))
 
 
 def _finished(

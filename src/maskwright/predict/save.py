@@ -44,7 +44,7 @@ class Saved:
     input: Path
     outputs: tuple[Path, ...] = ()
     error: str = ""
-    """Why there are no outputs; empty when all went well."""
+    """Why there are no outputs, or of a raster not all; empty when all went well."""
     expected_dice: float = math.nan
     """Asked for by `review_below`; NaN otherwise."""
     review: Path | None = None
@@ -265,8 +265,8 @@ def _raster(predictor: Answers, asked: Asked, job: Job, progress: Progress) -> D
             answer = predictor.save_raster(job.source, job.targets, asked.facts, progress)
     except DataError as error:
         return _failed(job, error)
-    outputs = tuple(job.targets.values())
-    return Done(job, Saved(job.source, outputs, notes=answer.notes, seams=answer.seams), answer.facts)
+    saved = Saved(job.source, answer.outputs, answer.missing, notes=answer.notes, seams=answer.seams)
+    return Done(job, saved, answer.facts)
 
 
 def _failed(job: Job, why: object) -> Done:
@@ -296,7 +296,8 @@ def _write(
     """In several threads: each file is whole or not there, then the journal says so."""
     done = answer if isinstance(answer, Done) else _written(predictor, asked, answer)
     stamp = stamps[done.job.name]
-    if not done.saved.error and stamp is not None:
+    # A raster of which something could not be made has cost hours as well.
+    if (done.saved.outputs or not done.saved.error) and stamp is not None:
         journal.add(_entry(journal.out, done.job, done.saved, stamp, asked), done.facts)
     return done.saved
 
