@@ -393,7 +393,11 @@ def test_noise_costs_the_statistics_alone(
     assert "its other files are written" in saved.error
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"ortho.tif", "ortho_overlay.jpg", "ortho.geojson"} < written
+    assert len(saved.outputs) == 3
     mask, _ = read(tmp_path / "out" / "ortho.tif")
     monkeypatch.undo()
+    before = saved.outputs[0].stat().st_mtime_ns
+    (later,) = Tiled(predictor(2), (128, 128)).save(tmp_path / "out", ortho, save=("mask", "polygons"))
+    assert (later.error, later.outputs[0].stat().st_mtime_ns) == ("", before), "it is done already"
     Tiled(predictor(2), (128, 128)).save(tmp_path / "again", ortho)
     np.testing.assert_array_equal(mask, read(tmp_path / "again" / "ortho.tif")[0])
