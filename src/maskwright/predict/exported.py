@@ -49,10 +49,9 @@ class Exported:
         """
         path = Path(path)
         passport = read_passport(path)
-        backend = open_backend(path, passport.precision, threads)
         if passport.digest and passport.digest != digest_of(path):
             raise RunError(f"{path} changed after it was proven", "export it again")
-        return cls(path, passport, backend)
+        return cls(path, passport, open_backend(path, passport.precision, threads))
 
     @cached_property
     def context(self) -> Context:

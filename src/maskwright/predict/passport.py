@@ -228,10 +228,11 @@ def _in_onnx(path: Path) -> str | None:
 def onnx_digest(model: Any) -> str:
     """Of all that is computed: nodes, weights, inputs and outputs, operators; not of the metadata."""
     versions = ",".join(f"{one.domain}:{one.version}" for one in model.opset_import)
-    functions = b"".join(function.SerializeToString(deterministic=True) for function in model.functions)
-    return hashlib.sha256(
-        model.graph.SerializeToString(deterministic=True) + functions + versions.encode()
-    ).hexdigest()
+    found = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    for function in model.functions:
+        found.update(function.SerializeToString(deterministic=True))
+    found.update(versions.encode())
+    return found.hexdigest()
 
 
 def _in_openvino(path: Path) -> str | None:
