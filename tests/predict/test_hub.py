@@ -349,6 +349,17 @@ def test_what_is_broken_is_not_pushed(hub: Hub, folder: Path) -> None:
     assert hub.asked == []
 
 
+def test_nothing_is_pushed_that_could_not_be_fetched(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(hub_module.LARGEST, "README.md", 1000)
+    line = refused(push, folder, "ada/pets", card="é" * 501)
+    assert f"README.md for {folder} has 1,002 bytes, the limit is 1,000; shorten it" in line
+    monkeypatch.setitem(hub_module.LARGEST, "model.safetensors", 1000)
+    assert "the limit is 1,000; push a smaller model" in refused(push, folder, "ada/pets", card="")
+    assert hub.asked == []
+
+
 def test_weights_that_are_cut_short_are_told(hub: Hub, folder: Path) -> None:
     mine = files_of(folder)
     cut = mine["model.safetensors"][: len(mine["model.safetensors"]) // 2]

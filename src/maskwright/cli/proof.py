@@ -39,7 +39,11 @@ def proof_text(passport: Passport, path: Path | None, runner: Path | None = None
             f"  maskwright predict {path} PICTURES --out masks/",
         ]
     if runner is not None:
-        lines.append(f"  python {runner} PICTURES --out masks/      # numpy, Pillow and onnxruntime alone")
+        several = len(list(runner.parent.glob("*.onnx"))) > 1
+        which = f"--model {path} " if several else ""
+        lines.append(
+            f"  python {runner} {which}PICTURES --out masks/      # numpy, Pillow and onnxruntime alone"
+        )
     return Group(*lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -137,6 +138,9 @@ class ClassMap:
             raise ConfigError(
                 f"classes lists {len(self.names)} names", f"1 to {MOST_CLASSES} fit into an 8-bit mask"
             )
+        for name in self.names:
+            if any(unicodedata.category(letter) == "Cc" for letter in name):
+                raise ConfigError(f"classes lists {name!r}", "write it without control characters")
         if len(set(self.names)) != len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise ConfigError(f"classes lists {twice!r} twice", "give each class a name of its own")

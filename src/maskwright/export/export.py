@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,16 +24,27 @@ from maskwright.evaluation import check_classes
 from maskwright.export.gate import PICTURES, TOLERANCES, chosen, prove, spread
 from maskwright.export.graph import save_ir, save_onnx, save_program, stamp_ir, to_onnx, trace
 from maskwright.export.half import halve
-from maskwright.export.quantise import quantise, sensitive
-from maskwright.export.runner import write_runner
+from maskwright.export.quantise import quantisable, quantise, sensitive
+from maskwright.export.runner import check_runner, write_runner
 from maskwright.export.whole import Whole
 from maskwright.files import publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
 from maskwright.predict.ensemble import split_names
+from maskwright.predict.extras import imported
 from maskwright.predict.hub import WEIGHTS, is_hub
 from maskwright.predict.model_folder import find_model
-from maskwright.predict.passport import SUFFIXES, Format, Passport, Precision, Tolerance, digest_of, files_of
+from maskwright.predict.passport import (
+    SUFFIXES,
+    Format,
+    Looks,
+    Passport,
+    Precision,
+    Tolerance,
+    as_text,
+    digest_of,
+    files_of,
+)
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
 from maskwright.receipt import file_hash, read_receipt, receipt_facts, versions
@@ -47,12 +58,19 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
 }
 """bf16 is OpenVINO's: the file holds what fp32's does, and is computed in bf16 where the processor can."""
 
+NEEDED: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torch": (),
+}
+"""Optional packages, to make and to prove; int8 needs onnxruntime as well."""
+
 DRAFTS = ".export-"
 """Begins the folder beside the file in which it is made."""
 CALIBRATED = 32
 """Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
 STEPS = (2, 4, 8, 16)
-"""Layers left in fp32, the most sensitive first: one attempt after the other."""
+"""Layers left in fp32, the most sensitive first: one attempt after the other, as long as there are more layers."""
 SEEN_CLOSELY = 2
 """Pictures on which layers are ranked, each layer alone."""
 
@@ -86,8 +104,9 @@ def export(
     """Write `out` (.onnx, .xml or .pt2) if the gate says that it is the model that was evaluated.
 
     model: a run, its name, or a model folder, which needs `data`. out: `export/model.onnx` in the run where None, and
-    `export/model-int8.onnx` and so on in lower precision. tta: the recipe's own where None; its looks are inside the
-    file. data, split, pictures: where the proof comes from. runner: write run.py beside it. Raises UserError.
+    `export/model-int8.onnx` and so on in lower precision; of a folder, those names in it. tta: the recipe's own where
+    None; its looks are inside the file. data, split, pictures: where the proof comes from. runner: write run.py beside
+    it. Raises UserError.
     """
     _check_kind(format, precision)
     if runner and format != "onnx":
@@ -104,6 +123,8 @@ def export(
     # Mistakes are told now rather than after minutes of work.
     check_classes(predictor.classes.names, dataset.classes.names)
     _check_writable(target.parent)
+    if runner:
+        check_runner(target)
     _remove_leftovers(target.parent)
     chosen(dataset, split, pictures)
     with tempfile.TemporaryDirectory(prefix=DRAFTS, dir=target.parent) as beside:
@@ -186,17 +207,23 @@ def _make(
 def _in_int8(
     graph: Any, shown: Sequence[Picture], threads: int | None, progress: Progress
 ) -> tuple[Any, tuple[str, ...]]:
-    """The graph in 8 bits, with as few layers left in fp32 as keep it well within the tolerance, and their names."""
-    everywhere = quantise(graph, shown)
-    if _flips_few(graph, everywhere, shown, threads):
-        return everywhere, ()
+    """The graph in 8 bits, with as few layers left in fp32 as keep it well within the tolerance, and their names;
+    or the last attempt, about which the gate decides. Raises RunError where there is nothing to quantise.
+    """
+    if not quantisable(graph):
+        raise RunError("the network has no layer that could compute in 8 bits", "use --precision fp32")
+    made = quantise(graph, shown)
+    kept: tuple[str, ...] = ()
+    if _flips_few(graph, made, shown, threads):
+        return made, kept
     progress.say("8 bits everywhere flip too many pixels: looking for the layers that need more")
     ranked = sensitive(graph, shown[:: len(shown) // SEEN_CLOSELY + 1], threads, progress)
-    for number in STEPS:
-        made = quantise(graph, shown, ranked[:number])
+    for number in (number for number in STEPS if number < len(ranked)):
+        kept = ranked[:number]
+        made = quantise(graph, shown, kept)
         if _flips_few(graph, made, shown, threads):
             break
-    return made, ranked[:number]
+    return made, kept
 
 
 def _flips_few(graph: Any, made: Any, shown: Sequence[Picture], threads: int | None) -> bool:
@@ -229,6 +256,7 @@ def _also_openvino(draft: Path, precision: Precision, threads: int | None) -> li
 
 
 def _check_kind(format: Format, precision: Precision) -> None:
+    """Raises ConfigError: there is none of the kind; RunError: a package that it needs is not installed."""
     if format not in PRECISIONS:
         raise ConfigError(f"there is no format {format!r}", suggest(format, list(PRECISIONS)))
     if precision not in PRECISIONS[format]:
@@ -237,18 +265,22 @@ def _check_kind(format: Format, precision: Precision) -> None:
         if others:
             hint += f"; {precision} is there with --format {' or '.join(others)}"
         raise ConfigError(f"{format} has no precision {precision!r}", hint)
+    for package in NEEDED[format]:
+        imported(package)
+    if precision == "int8":
+        imported("onnxruntime")
 
 
 def _target(
     out: str | Path | None, folder: Path, run: RunFolder | None, format: Format, precision: Precision
 ) -> Path:
     suffix = next(suffix for suffix, kind in SUFFIXES.items() if kind == format)
+    name = f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"
     if out is None:
-        inside = folder if run is None else run.exports
-        return inside / f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"
+        return (folder if run is None else run.exports) / name
     path = Path(out)
     if path.is_dir():
-        return path / f"model{suffix}"
+        return path / name
     if path.suffix.lower() != suffix:
         raise ConfigError(f"--out {path} does not end in {suffix}", f"that is what --format {format} writes")
     return path
@@ -284,8 +316,9 @@ def _check_writable(folder: Path) -> None:
 def _remove_leftovers(folder: Path) -> None:
     """What a kill in the middle of an export left behind, an hour ago or longer: another may be at work."""
     for leftover in folder.glob(f"{DRAFTS}*"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # the other may have finished just now
+            if time.time() - leftover.stat().st_mtime > 3600:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _passport(predictor: Predictor, folder: Path, run: RunFolder | None, precision: Precision) -> Passport:
@@ -296,14 +329,14 @@ def _passport(predictor: Predictor, folder: Path, run: RunFolder | None, precisi
             facts = receipt_facts(read_receipt(run.receipt_file))
         for file in sorted(run.path.glob("scores/*/scores.json")):
             value = Scores.load(file.parent)["dice_image"].value
-            known[file.parent.name] = value if math.isfinite(value) else None
+            known[as_text(file.parent.name)] = value if math.isfinite(value) else None
     return Passport(
-        run=(run.path if run else folder).resolve().name,
+        run=as_text((run.path if run else folder).resolve().name),
         spec=predictor.spec,
-        tta=predictor.tta,
+        tta=cast(Looks, predictor.tta),
         precision=precision,
         weights=file_hash(folder / WEIGHTS),
-        receipt=facts,
+        receipt={label: as_text(value) for label, value in facts.items()},
         scores=known,
         versions={"maskwright": __version__} | _made_with(),
     )

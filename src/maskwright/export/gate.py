@@ -21,7 +21,7 @@ from PIL import Image
 
 from maskwright.compare import compare
 from maskwright.data.dataset import Dataset, Item
-from maskwright.errors import DataError
+from maskwright.errors import DataError, RunError
 from maskwright.evaluation import check_classes
 from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.counts import Counts, confusion, tally
@@ -30,7 +30,7 @@ from maskwright.metrics.intervals import Interval
 from maskwright.metrics.measures import Tallies
 from maskwright.metrics.scores import Scores, scores
 from maskwright.predict.backends import OUTPUTS, Backend
-from maskwright.predict.passport import Precision, Proof, Row, Tolerance
+from maskwright.predict.passport import Precision, Proof, Row, Tolerance, as_text
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
 from maskwright.receipt import processor
@@ -52,7 +52,7 @@ rare that the pictures at hand may hold none, and smaller than a step."""
 SHAPES = ((1, 64, 64), (3, 65, 97), (3, 131, 67), (1, 333, 500), (3, 256, 256), (1, 801, 600), (3, 640, 799))
 """N H W of the batches beside them."""
 TIMED = 8
-"""Pictures whose latency is measured, after all have gone through once."""
+"""Pictures whose latency counts, the last ones. Each backend has answered once untimed before the first of all."""
 
 
 @dataclass
@@ -75,6 +75,15 @@ class Tally:
         self.logits = max(self.logits, _farthest(logits, logits_there))
 
 
+@dataclass
+class Contender:
+    """A backend in the gate."""
+
+    backend: Backend
+    precision: Precision
+    seen: Tally = field(default_factory=Tally)
+
+
 def prove(
     backends: Sequence[tuple[Backend, Precision]],
     predictor: Predictor,
@@ -88,13 +97,15 @@ def prove(
 ) -> Proof:
     """Put each backend beside `predictor` on pictures of `split`; the first is the file's own runtime.
 
-    Raises DataError: other classes, no picture with a mask, or none that can be read.
+    One of the others that fails is left out.
+
+    Raises DataError: other classes, no picture with a mask, or none that can be read; RunError: the first fails.
     """
     check_classes(predictor.classes.names, dataset.classes.names)
     classes = len(dataset.classes)
     contract = DEFAULT.resolved(classes)
     items = chosen(dataset, split, pictures)
-    reference, found = Tally(), [Tally() for _ in backends]
+    reference, running = Tally(), [Contender(*each) for each in backends]
     with progress.task("Proving", len(items) + len(SHAPES)) as done:
         shown: list[Picture] = []
         scored: list[Item] = []
@@ -108,37 +119,47 @@ def prove(
             shown.append(picture)
             said = _eager(predictor, picture[None], reference)
             reference.counts.append(_count(truth, said[0][0], classes, contract))
-            for (backend, _), seen in zip(backends, found, strict=True):
-                there = _asked(backend, picture[None], seen)
-                seen.compare(said, there)
-                seen.counts.append(_count(truth, there[0][0], classes, contract))
+            answers = _answers(running, picture[None], progress, timed=True)
+            for each, there in answers:
+                each.seen.compare(said, there)
+                each.seen.counts.append(_count(truth, there[0][0], classes, contract))
+            running = [each for each, _ in answers]
         if not scored:
             raise DataError(f"no picture of split {split!r} can be read", "`maskwright data audit` says why")
         for shape in SHAPES:
             done(1)
             batch = _batch(shown, shape)
             said = _eager(predictor, batch, None)
-            for (backend, _), seen in zip(backends, found, strict=True):
-                seen.compare(said, _asked(backend, batch, None))
-    judged = [_scores(one.counts, scored, dataset, contract) for one in (reference, *found)]
+            answers = _answers(running, batch, progress, timed=False)
+            for each, there in answers:
+                each.seen.compare(said, there)
+            running = [each for each, _ in answers]
+    judged = _scores(reference.counts, scored, dataset, contract)
     limit = tolerance or TOLERANCES[backends[0][1]]
     rows = [
-        _row(backend.name, precision, seen, judged[0], own, tolerance or TOLERANCES[precision])
-        for (backend, precision), seen, own in zip(backends, found, judged[1:], strict=True)
+        _row(
+            each.backend.name,
+            each.precision,
+            each.seen,
+            judged,
+            _scores(each.seen.counts, scored, dataset, contract),
+            tolerance or TOLERANCES[each.precision],
+        )
+        for each in running
     ]
     name = f"PyTorch {torch.__version__.partition('+')[0]}"
     return Proof(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        data=dataset.name,
+        data=as_text(dataset.name),
         fingerprint=dataset.fingerprint(),
-        split=split,
+        split=as_text(split),
         pictures=len(scored),
         shapes=SHAPES,
         contract=contract.hash,
         threads=threads or torch.get_num_threads(),
-        cpu=processor(),
+        cpu=as_text(processor()),
         tolerance=limit,
-        reference=_row(name, "fp32", reference, judged[0], judged[0], limit),
+        reference=_row(name, "fp32", reference, judged, judged, limit),
         rows=tuple(rows),
     )
 
@@ -164,6 +185,8 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
 def _eager(predictor: Predictor, images: np.ndarray, timed: Tally | None) -> list[NDArray[Any]]:
     """Mask, calibrated probabilities and logits of pictures, each alone, as evaluation predicts them."""
     masks, shares, logits = [], [], []
+    if timed is not None and not timed.seconds:
+        predictor.with_logits(images[0])
     for picture in images:
         began = time.perf_counter()
         said, raw = predictor.with_logits(picture)
@@ -175,8 +198,25 @@ def _eager(predictor: Predictor, images: np.ndarray, timed: Tally | None) -> lis
     return [np.stack(masks), np.stack(shares), np.stack(logits)]
 
 
+def _answers(
+    running: Sequence[Contender], images: np.ndarray, progress: Progress, *, timed: bool
+) -> list[tuple[Contender, list[NDArray[Any]]]]:
+    """Mask, calibrated probabilities and logits of each backend that can say them. Raises RunError of the first."""
+    found = []
+    for each in running:
+        try:
+            found.append((each, _asked(each.backend, images, each.seen if timed else None)))
+        except RunError as error:
+            if each is running[0]:
+                raise
+            progress.say(f"Left out of the proof: {error.problem}")
+    return found
+
+
 def _asked(backend: Backend, images: np.ndarray, timed: Tally | None) -> list[NDArray[Any]]:
     if timed is not None:
+        if not timed.seconds:  # the first call compiles
+            backend(images, OUTPUTS[:2])
         began = time.perf_counter()
         backend(images, OUTPUTS[:2])
         timed.seconds.append(time.perf_counter() - began)
@@ -222,7 +262,7 @@ def _row(
         backend=name,
         precision=precision,
         logits=_told(seen.logits),
-        probability=seen.probability,
+        probability=_told(seen.probability),
         flipped=seen.flipped,
         pixels=seen.pixels,
         dice=_told(own["dice_image"].value),
@@ -238,10 +278,14 @@ def faults(row: Row, limit: Tolerance) -> tuple[str, ...]:
     found = []
     if row.share > limit.flipped:
         found.append(f"{row.share:.4%} of pixels flipped, at most {limit.flipped:.4%}")
-    moved = max(abs(end) for end in row.change_ci95 or (row.change or 0.0,))
+    # Where no pixel flipped the masks are the same, whatever an interval of few pictures leaves open.
+    ends = row.change_ci95 if row.flipped else None
+    moved = max(abs(end) for end in ends or (row.change or 0.0,))
     if moved > limit.dice:
         found.append(f"Dice moved by up to {moved:.4f}, at most {limit.dice:.4f}")
-    if row.probability > limit.probability:
+    if row.probability is None:
+        found.append("a probability is not a number")
+    elif row.probability > limit.probability:
         found.append(f"a probability is off by {row.probability:.2g}, at most {limit.probability:.2g}")
     return tuple(found)
 
@@ -258,8 +302,11 @@ def _latency(seconds: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _farthest(here: NDArray[Any], there: NDArray[Any]) -> float:
-    gap = float(np.abs(here.astype(np.float64) - there).max())
-    return math.inf if math.isnan(gap) else gap
+    """Picture by picture, since differences are taken in float64."""
+    gaps = [
+        float(np.abs(one.astype(np.float64) - other).max()) for one, other in zip(here, there, strict=True)
+    ]
+    return math.inf if any(map(math.isnan, gaps)) else max(gaps)
 
 
 def _told(number: float) -> float | None:

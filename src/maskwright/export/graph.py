@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from maskwright.errors import RunError
 from maskwright.export.whole import Whole
 from maskwright.predict.backends import INPUT, OUTPUTS
+from maskwright.predict.extras import imported
 from maskwright.predict.passport import KEY, Passport, parse_ir
 
 EXAMPLE = (2, 101, 203)
@@ -38,12 +39,10 @@ def trace(whole: Whole) -> ExportedProgram:
 
 
 def to_onnx(program: ExportedProgram) -> Any:
-    """An onnx.ModelProto with one input, `backends.INPUT`, and `backends.OUTPUTS`. Raises RunError."""
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise RunError("onnx or onnxscript is not installed", 'pip install "maskwright[serve]"') from error
+    """An onnx.ModelProto with one input, `backends.INPUT`, and `backends.OUTPUTS`. Raises RunError where onnx or
+    onnxscript is not installed."""
+    for package in ("onnx", "onnxscript"):
+        imported(package)
     with quiet():
         made = torch.onnx.export(
             program, dynamo=True, input_names=[INPUT], output_names=list(OUTPUTS), verbose=False
@@ -100,8 +99,7 @@ def save_onnx(model: Any, passport: Passport, path: Path) -> None:
 
 def save_ir(graph: Any, passport: Passport, path: Path, *, half: bool = False) -> None:
     """OpenVINO's IR of an onnx.ModelProto: `path` (.xml) and its weights beside it (.bin), of 16 bits where `half`."""
-    import openvino
-
+    openvino = imported("openvino")
     model = openvino.Core().read_model(graph.SerializeToString())
     model.set_rt_info(passport.to_json(), [KEY])
     openvino.save_model(model, path, compress_to_fp16=half)

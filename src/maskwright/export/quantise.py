@@ -12,6 +12,7 @@ import numpy as np
 from maskwright.errors import RunError
 from maskwright.export.graph import in_network, quiet
 from maskwright.predict.backends import INPUT, OnnxRuntime
+from maskwright.predict.extras import imported
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Picture
 
@@ -24,18 +25,16 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
 
     Weights are signed, per output channel; activations unsigned, by their range on `pictures` (HWC uint8, each alone at
     its own size). Written as QuantizeLinear and DequantizeLinear pairs, which ONNX Runtime and OpenVINO both fuse.
-    Raises RunError where ONNX Runtime cannot.
+    Where all are kept it is `model` itself. Raises RunError where ONNX Runtime cannot.
     """
+    imported("onnxruntime")
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     kept = set(keep)
-    chosen = [
-        node.name
-        for node in model.graph.node
-        if node.op_type in QUANTISED and in_network(node.name) and node.name not in kept
-    ]
-    import onnx
-
+    chosen = [name for name in quantisable(model) if name not in kept]
+    if not chosen:  # ONNX Runtime takes an empty list for all nodes
+        return model
     with tempfile.TemporaryDirectory(prefix="maskwright-") as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
@@ -62,6 +61,11 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
         return onnx.load(target)
 
 
+def quantisable(model: Any) -> list[str]:
+    """Names of the network's nodes that have an 8-bit counterpart, in the order of the graph."""
+    return [node.name for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
+
+
 def sensitive(
     model: Any, pictures: Sequence[Picture], threads: int | None = None, progress: Progress = SILENT
 ) -> tuple[str, ...]:
@@ -69,7 +73,7 @@ def sensitive(
     square, when this node alone is quantised. An early layer with little noise of its own may matter more than a late
     one.
     """
-    names = [node.name for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
+    names = quantisable(model)
     truth = _logits(model, pictures, threads)
     noise: dict[str, float] = {}
     with progress.task("Judging layers", len(names)) as done:

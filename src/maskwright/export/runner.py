@@ -14,13 +14,19 @@ MARK = "Written by `maskwright export --runner`."
 
 def write_runner(model_file: Path) -> Path:
     """Write `run.py` beside the exported file and return its path. Raises RunError over a run.py that is not ours."""
+    beside = check_runner(model_file)
+    write_text(beside, Path(__file__).with_name(RUNNER).read_text(encoding="utf-8"))
+    return beside
+
+
+def check_runner(model_file: Path) -> Path:
+    """Where `run.py` goes. Raises RunError where one lies there that is not ours."""
     beside = model_file.with_name(RUNNER)
     if beside.exists() and MARK not in _text(beside):
         raise RunError(
             f"{beside} was not written by maskwright and stays as it is",
             "export into another folder: --out FILE",
         )
-    write_text(beside, Path(__file__).with_name(RUNNER).read_text(encoding="utf-8"))
     return beside
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from maskwright.errors import RunError
+from maskwright.predict.extras import imported
 from maskwright.predict.passport import SUFFIXES, Format, Precision, parse_onnx
 
 INPUT = "images"
@@ -47,13 +49,14 @@ class OnnxRuntime:
         return made
 
     def _begin(self, model: Any, path: Path, threads: int | None) -> None:
-        self._runtime = _imported("onnxruntime", "ONNX Runtime")
+        self._runtime = imported("onnxruntime")
         self._options = self._runtime.SessionOptions()
         self._options.intra_op_num_threads = threads or 0
         self._options.log_severity_level = 3
         self.name = f"ONNX Runtime {self._runtime.__version__}"
         self._model, self._path = model, path
         self._sessions: dict[tuple[str, ...], Any] = {}
+        self._changing = threading.Lock()
 
     def __call__(self, images: Pictures, outputs: Sequence[str]) -> list[NDArray[Any]]:
         session = self._session(tuple(outputs))
@@ -65,28 +68,32 @@ class OnnxRuntime:
 
     def _session(self, outputs: tuple[str, ...]) -> Any:
         """One whose graph ends in these: whatever is fetched, the runtime computes all outputs that a graph has."""
-        if outputs not in self._sessions:
-            graph = self._model.graph
-            every = list(graph.output)
+        with self._changing:  # the graph is the same for all threads
+            if outputs not in self._sessions:
+                self._sessions[outputs] = self._opened(outputs)
+            return self._sessions[outputs]
+
+    def _opened(self, outputs: tuple[str, ...]) -> Any:
+        graph = self._model.graph
+        every = list(graph.output)
+        del graph.output[:]
+        graph.output.extend(value for value in every if value.name in outputs)
+        try:
+            return self._runtime.InferenceSession(
+                self._model.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise _refused(self._path, self.name, error) from error
+        finally:
             del graph.output[:]
-            graph.output.extend(value for value in every if value.name in outputs)
-            try:
-                self._sessions[outputs] = self._runtime.InferenceSession(
-                    self._model.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
-                )
-            except Exception as error:
-                raise _refused(self._path, self.name, error) from error
-            finally:
-                del graph.output[:]
-                graph.output.extend(every)
-        return self._sessions[outputs]
+            graph.output.extend(every)
 
 
 class OpenVino:
     """OpenVINO on the CPU; reads ONNX files as well."""
 
     def __init__(self, path: Path, precision: Precision = "fp32", threads: int | None = None) -> None:
-        openvino = _imported("openvino", "OpenVINO")
+        openvino = imported("openvino")
         if path.suffix.lower() == ".onnx":
             parse_onnx(path)
         self.name = f"OpenVINO {openvino.__version__.partition('-')[0]}"
@@ -97,6 +104,7 @@ class OpenVino:
             self._hints["INFERENCE_NUM_THREADS"] = str(threads)
         self._core = openvino.Core()
         self._compiled: dict[tuple[str, ...], Any] = {}
+        self._asking = threading.Lock()
         try:
             self._model = self._core.read_model(path)
         except Exception as error:  # RuntimeError, or whatever its reader of this kind of file raises
@@ -104,8 +112,9 @@ class OpenVino:
 
     def __call__(self, images: Pictures, outputs: Sequence[str]) -> list[NDArray[Any]]:
         try:
-            found = self._asked(tuple(outputs))(images, share_inputs=True, share_outputs=False)
-            return [found[place] for place in range(len(outputs))]
+            with self._asking:  # a request is busy until it is answered
+                found = self._asked(tuple(outputs))(images, share_inputs=True, share_outputs=False)
+                return [found[place] for place in range(len(outputs))]
         except RuntimeError as error:
             raise _failed(self._path, self.name, images, error) from error
 
@@ -149,15 +158,6 @@ def open_backend(path: Path, precision: Precision, threads: int | None = None) -
             "torch.export.load",
         )
     return OnnxRuntime(path, threads) if kind == "onnx" else OpenVino(path, precision, threads)
-
-
-def _imported(package: str, name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise RunError(f"{name} is not installed", 'pip install "maskwright[serve]"') from error
 
 
 def _refused(path: Path, runtime: str, error: Exception) -> RunError:

@@ -140,13 +140,18 @@ def _files(folder: Path, card: str | None) -> dict[str, str | bytes]:
     for name, largest in LARGEST.items():
         path = folder / name
         if name == CARD and card is not None:
-            files[name] = card.encode()
+            files[name], size = card.encode(), len(card.encode())
         elif path.is_file():
-            if path.stat().st_size > largest:
-                raise RunError(f"{path} has {path.stat().st_size:,} bytes, the limit is {largest:,}", "")
-            files[name] = str(path)
+            files[name], size = str(path), path.stat().st_size
         elif name in NEEDED:
             raise RunError(f"{path} is missing", "push a whole model folder")
+        else:
+            continue
+        if size > largest:  # `fetch` would refuse it
+            raise RunError(
+                f"{name} for {folder} has {size:,} bytes, the limit is {largest:,}",
+                "push a smaller model" if name == WEIGHTS else "shorten it",
+            )
     return files
 
 

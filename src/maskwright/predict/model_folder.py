@@ -31,7 +31,9 @@ LARGEST_SIDE = 1 << 14
 MOST_FILTERS = 1 << 12
 
 Byte = Annotated[int, Field(ge=0, le=255)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+PRINTED = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters: on a terminal they would move the cursor, colour, or worse."""
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTED)]
 
 
 class Seen(Part):
@@ -66,7 +68,7 @@ class ModelSpec(Part):
     """Fitted on validation pictures: see `Prediction.calibrated`. No mask depends on it."""
     seen: Seen | None = None
     """None in the folders of earlier versions."""
-    fingerprint: str = ""
+    fingerprint: Annotated[str, Field(max_length=200, pattern=PRINTED)] = ""
     """Of the data set it was trained on."""
     epoch: NonNegativeInt = 0
     """Whose weights these are."""

@@ -7,17 +7,21 @@ It is one JSON text: in the metadata of an ONNX file, in the `rt_info` of an Ope
 from __future__ import annotations
 
 import hashlib
+import lzma
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from xml.etree import ElementTree
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from maskwright.config import Part
 from maskwright.errors import RunError
-from maskwright.predict.model_folder import ModelSpec
+from maskwright.predict.extras import imported
+from maskwright.predict.model_folder import PRINTED, ModelSpec
 from maskwright.versioned import read_versioned
 
 KEY = "maskwright"
@@ -26,20 +30,25 @@ LARGEST_XML = 1 << 26
 LARGEST_MODEL = 2**31 - 1
 """Bytes of an ONNX file: protobuf holds no more."""
 
-Text = Annotated[str, Field(max_length=1000)]
+LONGEST_TEXT = 1000
+
+Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=PRINTED)]
+Amount = Annotated[FiniteFloat, Field(ge=0)]
+"""JSON has no infinity: a file that carried one could not be opened again."""
 Format = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Looks = Literal["none", "flips", "scales"]
 SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
 
 
 class Tolerance(Part):
     """What a backend may differ from PyTorch."""
 
-    flipped: NonNegativeFloat
+    flipped: Amount
     """Share of all pixels whose class is another one."""
-    dice: NonNegativeFloat
+    dice: Amount
     """Of `dice_image`, up or down, the whole interval where there is one."""
-    probability: NonNegativeFloat
+    probability: Amount
     """Of the largest difference of a calibrated probability at any pixel."""
 
 
@@ -49,10 +58,10 @@ class Row(Part):
     backend: Text
     """Name and version."""
     precision: Precision
-    logits: NonNegativeFloat | None
-    """Largest difference of a logit; None where the backend says none."""
-    probability: NonNegativeFloat
-    """Largest difference of a calibrated probability."""
+    logits: Amount | None
+    """Largest difference of a logit; None where it is no number."""
+    probability: Amount | None
+    """Largest difference of a calibrated probability; None, which is a fault, where it is no number."""
     flipped: NonNegativeInt
     """Pixels whose class differs."""
     pixels: NonNegativeInt
@@ -92,7 +101,7 @@ class Proof(Part):
     tolerance: Tolerance
     reference: Row
     """PyTorch itself, for its Dice and its latency."""
-    rows: tuple[Row, ...]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     """The file's own runtime first; what is behind it was tried as well."""
 
     @property
@@ -107,7 +116,7 @@ class Passport(Part):
     run: Text
     """Name of the run or model folder."""
     spec: ModelSpec
-    tta: Text = "none"
+    tta: Looks = "none"
     """Looks that are inside the file."""
     precision: Precision = "fp32"
     kept: tuple[Text, ...] = ()
@@ -144,12 +153,8 @@ def _text_of(path: Path) -> str:
         "openvino": _in_openvino,
         "torch": _in_torch,
     }
-    try:
+    with _readable(path):
         text = readers[SUFFIXES[path.suffix.lower()]](path)
-    except FileNotFoundError as error:
-        raise RunError(f"there is no file {path}", "`maskwright export RUN` writes one") from error
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror or error}", "check the path") from error
     if text is None:
         raise RunError(
             f"{path} was not exported by maskwright: it carries no {KEY!r} metadata",
@@ -160,9 +165,25 @@ def _text_of(path: Path) -> str:
     return text
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What reading a damaged file raises, or one that is not there, becomes a RunError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RunError(f"there is no file {path}", "`maskwright export RUN` writes one") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}", "check the path") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+        # RuntimeError: encrypted, of an unknown version (NotImplementedError), nested too deep (RecursionError);
+        # ValueError: no UTF-8 (UnicodeDecodeError), or places before the beginning of the file.
+        raise RunError(f"{path} is damaged or cut short: {error}", "copy or export it again") from error
+
+
 def parse_onnx(path: Path) -> Any:
-    """The ModelProto of a file. Raises RunError: cut short, too large, no ONNX, or with weights outside of it."""
-    import onnx
+    """The ModelProto of a file. Raises RunError: cut short, too large, no ONNX, with weights outside of it, or the
+    package onnx is not installed; OSError."""
+    onnx = imported("onnx")
     from google.protobuf.message import DecodeError
 
     size = path.stat().st_size
@@ -176,9 +197,25 @@ def parse_onnx(path: Path) -> Any:
         ) from error
     if not model.graph.node:
         raise RunError(f"{path} is damaged or cut short: it holds no graph", "copy or export it again")
-    if any(tensor.external_data for tensor in model.graph.initializer):
+    outside = onnx.TensorProto.EXTERNAL
+    if any(tensor.external_data or tensor.data_location == outside for tensor in _tensors(model)):
         raise RunError(f"{path} names weights in other files, which are not read", "export it in one file")
     return model
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    """Every TensorProto inside, however deep: branches, attributes, sparse tensors and functions hold some as well."""
+    from google.protobuf.message import Message
+
+    waiting = [model]
+    while waiting:
+        message = waiting.pop()
+        if message.DESCRIPTOR.name == "TensorProto":
+            yield message
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if isinstance(value, Message) else value)
 
 
 def _in_onnx(path: Path) -> str | None:
@@ -191,10 +228,11 @@ def _in_onnx(path: Path) -> str | None:
 def onnx_digest(model: Any) -> str:
     """Of all that is computed: nodes, weights, inputs and outputs, operators; not of the metadata."""
     versions = ",".join(f"{one.domain}:{one.version}" for one in model.opset_import)
-    functions = b"".join(function.SerializeToString(deterministic=True) for function in model.functions)
-    return hashlib.sha256(
-        model.graph.SerializeToString(deterministic=True) + functions + versions.encode()
-    ).hexdigest()
+    found = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    for function in model.functions:
+        found.update(function.SerializeToString(deterministic=True))
+    found.update(versions.encode())
+    return found.hexdigest()
 
 
 def _in_openvino(path: Path) -> str | None:
@@ -203,11 +241,12 @@ def _in_openvino(path: Path) -> str | None:
 
 
 def parse_ir(path: Path) -> ElementTree.Element:
-    """The XML of an OpenVINO IR. Raises RunError: too large, or no XML."""
+    """The XML of an OpenVINO IR, in UTF-8 as OpenVINO writes it. Raises RunError: too large, or no XML;
+    UnicodeDecodeError, OSError."""
     if path.stat().st_size > LARGEST_XML:
         raise RunError(f"{path} is larger than {LARGEST_XML >> 20} MiB", "this is not a file of ours")
-    text = path.read_bytes()
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+    text = path.read_bytes().decode("utf-8")  # in another encoding declarations would go unseen
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise RunError(f"{path} declares XML entities", "this is not a file of ours")
     try:
         return ElementTree.fromstring(text)
@@ -216,34 +255,33 @@ def parse_ir(path: Path) -> ElementTree.Element:
 
 
 def ir_digest(path: Path) -> str:
-    """Of the layers, their wiring and the weights beside them; not of what is told about them."""
+    """Of the layers, their wiring and the weights beside them; not of what is told about them. Raises RunError."""
     root = parse_ir(path)
     parts = [ElementTree.tostring(part) for part in root if part.tag in ("layers", "edges")]
     found = hashlib.sha256(b"".join(parts))
-    with open(path.with_suffix(".bin"), "rb") as file:
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise RunError(f"{weights}, the weights of {path}, is missing", "copy both files")
+    with open(weights, "rb") as file:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
 
 
 def _in_torch(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.filename.endswith(f"extra/{KEY}.json"):
-                    if entry.file_size > LARGEST_PASSPORT:
-                        raise RunError(f"{path} carries over a megabyte of metadata", "this is not ours")
-                    return archive.read(entry).decode("utf-8")
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise RunError(f"{path} is damaged or cut short: {error}", "copy or export it again") from error
+    with zipfile.ZipFile(path) as archive:
+        for entry in _entries(archive, path):
+            if entry.filename.endswith(f"extra/{KEY}.json"):
+                with archive.open(entry) as member:  # one byte too many is told like all that is too long
+                    return member.read(LARGEST_PASSPORT + 1).decode("utf-8")
     return None
 
 
 def torch_digest(path: Path) -> str:
-    """Of every member of the package but the passport."""
+    """Of every member of the package but the passport. Raises RunError, or what zipfile raises of a damaged one."""
     found = hashlib.sha256()
     with zipfile.ZipFile(path) as archive:
-        for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+        for entry in sorted(_entries(archive, path), key=lambda entry: entry.filename):
             if entry.filename.endswith(f"extra/{KEY}.json") or "/.data/" in entry.filename:
                 continue  # torch numbers its packages there
             found.update(entry.filename.encode())
@@ -253,14 +291,31 @@ def torch_digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def _entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """Raises RunError where one is compressed: torch stores its members, and others may grow without bound."""
+    entries = archive.infolist()
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise RunError(f"{path} holds {entry.filename!r} compressed", "this is not a file of ours")
+    return entries
+
+
 def files_of(path: Path) -> list[Path]:
     """The file, and before it the weights of an OpenVINO IR."""
     return [path.with_suffix(".bin"), path] if path.suffix.lower() == ".xml" else [path]
 
 
 def digest_of(path: Path) -> str:
-    """What `Passport.digest` has to be. Raises RunError or OSError."""
+    """What `Passport.digest` has to be. Raises RunError: damaged, incomplete, cannot be read."""
     kind = SUFFIXES[path.suffix.lower()]
-    if kind == "onnx":
-        return onnx_digest(parse_onnx(path))
-    return ir_digest(path) if kind == "openvino" else torch_digest(path)
+    with _readable(path):
+        if kind == "onnx":
+            return onnx_digest(parse_onnx(path))
+        return ir_digest(path) if kind == "openvino" else torch_digest(path)
+
+
+def as_text(words: str) -> str:
+    """What `Text` takes of it: one line that is not too long."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[
+        :LONGEST_TEXT
+    ]

@@ -31,9 +31,9 @@ def exported_files(folder: Path) -> list[ExportedFile]:
             proof = passport.proof
             if proof is None or not proof.passed or digest_of(path) != passport.digest:
                 continue
+            size = sum(file.stat().st_size for file in files_of(path)) / 1e6
         except (RunError, OSError):
             continue
-        size = sum(file.stat().st_size for file in files_of(path)) / 1e6
         found.append(
             ExportedFile(
                 name=path.name,

@@ -1,0 +1,194 @@
+"""What the gate does with backends that fail, are slow at first, or agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import maskwright as mw
+from maskwright.errors import RunError
+from maskwright.export import export as exporter
+from maskwright.export import gate
+from maskwright.export.export import _in_int8, _remove_leftovers, _target
+from maskwright.export.gate import TOLERANCES, _farthest, faults, prove
+from maskwright.export.quantise import quantise
+from maskwright.export.runner import RUNNER
+from maskwright.predict.backends import OUTPUTS
+from maskwright.predict.passport import Row, Tolerance
+from maskwright.predict.predictor import Predictor
+from maskwright.progress import Silent
+
+ROW = Row(
+    backend="x",
+    precision="fp32",
+    logits=0.0,
+    probability=0.0,
+    flipped=0,
+    pixels=100_000,
+    dice=0.9,
+    change=0.0,
+    change_ci95=(-0.0001, 0.0001),
+    seconds=(1, 1, 1),
+)
+
+
+class Twin:
+    """PyTorch itself as a backend; `fails_at` counts calls."""
+
+    def __init__(self, predictor: Predictor, fails_at: float = math.inf) -> None:
+        self.name, self.predictor, self.fails_at = "twin", predictor, fails_at
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, images: np.ndarray, outputs: Sequence[str]) -> list[np.ndarray]:
+        self.asked.append(tuple(outputs))
+        if len(self.asked) >= self.fails_at:
+            raise RunError("twin does not compile", "")
+        said = dict(zip((OUTPUTS[0], *OUTPUTS[2:]), gate._eager(self.predictor, images, None), strict=True))
+        return [said.get(name, said["calibrated"]) for name in outputs]
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+@pytest.mark.parametrize("call", [1, 3, 9])
+def test_a_second_runtime_that_fails_drops_out(run: mw.Run, call: int) -> None:
+    predictor, heard = run.predictor("cpu"), Listening()
+    first, second = Twin(predictor), Twin(predictor, fails_at=call)
+    proof = prove(
+        [(first, "fp32"), (second, "fp32")],
+        predictor,
+        run.folder.read_dataset(),
+        pictures=2,
+        progress=heard,
+    )
+    assert proof.passed
+    assert [row.backend for row in proof.rows] == ["twin"]
+    assert heard.said == ["Left out of the proof: twin does not compile"]
+    assert len(second.asked) == call
+    with pytest.raises(RunError, match="does not compile"):
+        prove([(second, "fp32"), (first, "fp32")], predictor, run.folder.read_dataset(), pictures=2)
+
+
+def test_the_first_call_is_not_timed(run: mw.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, calls = run.predictor("cpu"), []
+    backend, plain = Twin(run.predictor("cpu")), predictor.with_logits
+
+    def counted(picture: Any) -> Any:
+        calls.append(picture.shape)
+        return plain(picture)
+
+    monkeypatch.setattr(predictor, "with_logits", counted)
+    monkeypatch.setattr(gate, "SHAPES", ((1, 8, 8),))
+    prove([(backend, "fp32")], predictor, run.folder.read_dataset(), pictures=2)
+    assert len(calls) == 1 + 2 + 1, "once untimed, two pictures, and the batch"
+    timed = OUTPUTS[:2]
+    assert [outputs == timed for outputs in backend.asked] == [True, True, False, True, False, False]
+
+
+def test_what_is_the_same_passes_without_any_tolerance() -> None:
+    nothing = Tolerance(flipped=0, dice=0, probability=0)
+    assert faults(ROW, nothing) == ()
+    one = ROW.model_copy(update={"flipped": 1})
+    assert [fault.split()[0] for fault in faults(one, nothing)] == ["0.0010%", "Dice"]
+
+
+def test_a_probability_that_is_no_number_is_a_fault() -> None:
+    row = ROW.model_copy(update={"probability": None})
+    assert faults(row, TOLERANCES["int8"]) == ("a probability is not a number",)
+
+
+def test_the_farthest_is_found_in_any_picture() -> None:
+    here = np.zeros((3, 2, 4, 4), np.float32)
+    there = here.copy()
+    there[1, 0, 2, 2] = -0.5
+    assert _farthest(here, there) == 0.5
+    for place in range(3):
+        broken = there.copy()
+        broken[place, 1, 0, 0] = np.nan
+        assert _farthest(here, broken) == math.inf
+
+
+def small_graph(names: Sequence[str]) -> Any:
+    """Convolutions in a row, some of them in the network."""
+    weights = [
+        onnx.numpy_helper.from_array(np.full((3, 3, 1, 1), 0.1, np.float32), f"w{place}")
+        for place in range(len(names))
+    ]
+    nodes = [onnx.helper.make_node("Cast", ["images"], ["x"], to=onnx.TensorProto.FLOAT)]
+    nodes.append(onnx.helper.make_node("Transpose", ["x"], ["0"], perm=[0, 3, 1, 2]))
+    for place, name in enumerate(names):
+        nodes.append(onnx.helper.make_node("Conv", [str(place), f"w{place}"], [str(place + 1)], name=name))
+    nodes.append(onnx.helper.make_node("Identity", [str(len(names))], ["logits"]))
+    nodes.append(onnx.helper.make_node("Cast", ["logits"], ["mask"], to=onnx.TensorProto.UINT8))
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", "H", "W", 3])],
+        [
+            onnx.helper.make_tensor_value_info("mask", onnx.TensorProto.UINT8, None),
+            onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None),
+        ],
+        weights,
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def kinds(model: Any) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+PICTURES = [np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)]
+
+
+def test_nothing_is_quantised_where_every_layer_is_kept() -> None:
+    graph = small_graph(["network/a", "before"])
+    assert "QuantizeLinear" in kinds(quantise(graph, PICTURES))
+    assert quantise(graph, PICTURES, ["network/a"]) is graph
+
+
+def test_int8_says_truly_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "_flips_few", lambda *_: False)
+    for layers, left in ((1, 0), (2, 0), (3, 2), (5, 4)):
+        graph = small_graph([f"network/{place}" for place in range(layers)])
+        made, kept = _in_int8(graph, PICTURES, 1, Silent())
+        assert len(kept) == left
+        dequantised = {node.output[0] for node in made.graph.node if node.op_type == "DequantizeLinear"}
+        plain = {
+            node.name
+            for node in made.graph.node
+            if node.op_type == "Conv" and node.input[1] not in dequantised
+        }
+        assert plain == {*kept}
+    with pytest.raises(RunError, match="no layer that could compute in 8 bits"):
+        _in_int8(small_graph(["before"]), PICTURES, 1, Silent())
+
+
+def test_a_folder_gets_the_names_that_a_run_gets(tmp_path: Path) -> None:
+    assert _target(tmp_path, tmp_path, None, "onnx", "int8") == tmp_path / "model-int8.onnx"
+    assert _target(tmp_path, tmp_path, None, "openvino", "fp32") == tmp_path / "model.xml"
+    assert _target(None, tmp_path, None, "onnx", "int8") == tmp_path / "model-int8.onnx"
+
+
+def test_a_draft_that_another_export_removes_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([tmp_path / ".export-gone"]))
+    _remove_leftovers(tmp_path)
+
+
+def test_a_foreign_run_py_is_told_before_the_work(run: mw.Run, tmp_path: Path) -> None:
+    (tmp_path / RUNNER).write_text("print('mine')")
+    with pytest.raises(RunError, match="was not written by maskwright"):
+        exporter.export(run.path, tmp_path / "model.onnx", runner=True)
+    assert [path.name for path in tmp_path.iterdir()] == [RUNNER]
