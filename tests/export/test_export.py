@@ -189,9 +189,9 @@ def test_the_command_says_why_and_ends_with_1(
 
 
 def test_ends_of_the_interval_by_hand() -> None:
-    assert outward((0.0, 0.0)) == (-0.0001, 0.0001)
-    assert outward((-0.00234, 0.00111)) == (-0.0024, 0.0012)
-    assert outward((0.0012, 0.5)) == (0.0011, 0.5001), "never on the end itself"
+    assert outward((0.0, 0.0)) == (-0.0005, 0.0005)
+    assert outward((-0.00234, 0.00111)) == (-0.0025, 0.0015)
+    assert outward((0.0015, 0.5)) == (0.0010, 0.5005), "never on the end itself"
 
 
 def test_twenty_pictures_are_enough_for_an_interval(run: mw.Run, discs: Path, tmp_path: Path) -> None:

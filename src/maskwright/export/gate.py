@@ -46,9 +46,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 PICTURES = 150
 """At most, from all over the split."""
-STEPS = 10_000
-"""Ends of the interval of the change of Dice are the next of so many steps to 1 beyond: flips of single pixels are so
-rare that the pictures at hand may hold none, and smaller than a step."""
+STEPS = 2000
+"""Ends of the interval of the change of Dice are the next of so many steps to 1 beyond: flips of single pixels, and
+objects that appear or are gone, are so rare that the pictures at hand may hold none (docs/intervals.md)."""
 SHAPES = ((1, 64, 64), (3, 65, 97), (3, 131, 67), (1, 333, 500), (3, 256, 256), (1, 801, 600), (3, 640, 799))
 """N H W of the batches beside them."""
 TIMED = 8
