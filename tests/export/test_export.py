@@ -21,10 +21,9 @@ from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.export import export as exporter
 from maskwright.export import whole as way
 from maskwright.export.export import export
-from maskwright.export.gate import TOLERANCES, faults, outward
 from maskwright.export.whole import Whole
 from maskwright.predict.exported import Exported
-from maskwright.predict.passport import Format, Precision, Row, digest_of, files_of, read_passport
+from maskwright.predict.passport import Format, Precision, digest_of, files_of, read_passport
 from maskwright.predict.tiled import Tiled
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter, in the libraries that it calls
@@ -188,12 +187,6 @@ def test_the_command_says_why_and_ends_with_1(
     assert (tmp_path / "model.onnx").read_bytes() == b"an older one"
 
 
-def test_ends_of_the_interval_by_hand() -> None:
-    assert outward((0.0, 0.0)) == (-0.0005, 0.0005)
-    assert outward((-0.00234, 0.00111)) == (-0.0025, 0.0015)
-    assert outward((0.0015, 0.5)) == (0.0010, 0.5005), "never on the end itself"
-
-
 def test_twenty_pictures_are_enough_for_an_interval(run: mw.Run, discs: Path, tmp_path: Path) -> None:
     for pictures, known in ((19, False), (20, True)):
         outcome = export(run.path, tmp_path / "m.onnx", data=discs, split="train", pictures=pictures)
@@ -203,26 +196,6 @@ def test_twenty_pictures_are_enough_for_an_interval(run: mw.Run, discs: Path, tm
         assert (row.change_ci95 is not None) == known
     assert row.change_ci95 is not None
     assert row.change_ci95[0] < row.change < row.change_ci95[1]  # type: ignore[operator]
-
-
-def test_the_tolerance_by_hand() -> None:
-    row = Row(
-        backend="x",
-        precision="fp32",
-        logits=0.1,
-        probability=0.002,
-        flipped=11,
-        pixels=100_000,
-        dice=0.9,
-        change=-0.0005,
-        change_ci95=(-0.0012, 0.0002),
-        seconds=(1, 1, 1),
-    )
-    limit = TOLERANCES["fp32"]
-    assert [fault.split()[0] for fault in faults(row, limit)] == ["0.0110%", "Dice"]
-    assert faults(row.model_copy(update={"flipped": 10, "change_ci95": None}), limit) == ()
-    assert "0.0012" in faults(row, limit)[1], "the interval's far end counts"
-    assert faults(row.model_copy(update={"probability": 0.02}), limit)[-1].startswith("a probability")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from maskwright.errors import RunError
 from maskwright.export import export as exporter
 from maskwright.export import gate
 from maskwright.export.export import _in_int8, _remove_leftovers, _target
-from maskwright.export.gate import TOLERANCES, _farthest, faults, prove
+from maskwright.export.gate import TOLERANCES, _farthest, faults, outward, prove
 from maskwright.export.quantise import quantise
 from maskwright.export.runner import RUNNER
 from maskwright.predict.backends import OUTPUTS
@@ -36,6 +36,21 @@ ROW = Row(
     change_ci95=(-0.0001, 0.0001),
     seconds=(1, 1, 1),
 )
+
+
+def test_the_tolerance_by_hand() -> None:
+    seen = {"probability": 0.002, "flipped": 11, "change": -0.0005, "change_ci95": (-0.0012, 0.0002)}
+    row, limit = ROW.model_copy(update=seen), TOLERANCES["fp32"]
+    assert [fault.split()[0] for fault in faults(row, limit)] == ["0.0110%", "Dice"]
+    assert faults(row.model_copy(update={"flipped": 10, "change_ci95": None}), limit) == ()
+    assert "0.0012" in faults(row, limit)[1], "the interval's far end counts"
+    assert faults(row.model_copy(update={"probability": 0.02}), limit)[-1].startswith("a probability")
+
+
+def test_ends_of_the_interval_by_hand() -> None:
+    assert outward((0.0, 0.0)) == (-0.0005, 0.0005)
+    assert outward((-0.00234, 0.00111)) == (-0.0025, 0.0015)
+    assert outward((0.0015, 0.5)) == (0.0010, 0.5005), "never on the end itself"
 
 
 class Twin:

@@ -406,12 +406,31 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     assert "caf\\udce9.png" in (tmp_path / "out/review/review.csv").read_text(encoding="utf-8")
 
 
+def test_a_folder_of_an_earlier_version_is_gone_on_with(photos: Path, tmp_path: Path) -> None:
+    """Its lines do not say where a picture lay, and called the files of the whole call otherwise."""
+    out = tmp_path / "out"
+    Grey().save(out, photos, save=["mask", "statistics"])
+    whole = contents(out)
+    lines = [json.loads(line) for line in (out / NAME).read_text().splitlines()]
+    old = [
+        {"whole": ["pixels.csv", "objects.csv"]}
+        if "ours" in line
+        else {name: value for name, value in line.items() if name != "source"}
+        for line in lines
+    ]
+    (out / NAME).write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    model = Grey()
+    model.save(out, photos, save=["mask", "statistics"])
+    assert model.asked == 6
+    assert {**contents(out), NAME: b""} == {**whole, NAME: b""}
+
+
 def test_two_that_begin_at_once_share_the_journal(tmp_path: Path) -> None:
     one, other = Journal(tmp_path, "m"), Journal(tmp_path, "m")
     one.begin()
     other.begin()
     for journal, name in ((one, "a"), (other, "b")):
-        journal.add(Entry(name, f"/{name}", (1, 1), (f"{name}.png",)), None)
+        journal.add(Entry(name, (1, 1), (f"{name}.png",), f"/{name}"), None)
         journal.close()
     assert Journal(tmp_path, "m").ours == {"a.png", "b.png"}
 

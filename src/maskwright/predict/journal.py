@@ -40,11 +40,12 @@ class Entry:
 
     name: str
     """Below the folder it was found in; `Job.name`."""
-    source: str
-    """The picture's whole path: another of its name, size and time is another picture."""
     stamp: Stamp
     outputs: tuple[str, ...]
     """Below the output folder."""
+    source: str = ""
+    """The picture's whole path: another of its name, size and time is another picture. Lines of earlier versions have
+    none: their files are ours, and made anew."""
     review_below: float | None = None
     """Whether anyone asked for doubts, and for which."""
     expected_dice: float | None = None
@@ -191,8 +192,8 @@ class Journal:
         return "other"
 
     def _take(self, values: dict[str, Any], place: int) -> None:
-        if "ours" in values:
-            self.ours.update(values["ours"])
+        if "ours" in values or "whole" in values:  # the latter in earlier versions
+            self.ours.update(values.get("ours", values.get("whole", ())))
         elif "began_review" in values:
             self.began_review = values["began_review"]
         else:

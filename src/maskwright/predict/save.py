@@ -334,9 +334,9 @@ def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Save
 def _entry(out: Path, job: Job, saved: Saved, stamp: Stamp, asked: Asked) -> Entry:
     return Entry(
         job.name,
-        str(job.source.resolve()),
         stamp,
         tuple(target.relative_to(out).as_posix() for target in saved.outputs),
+        str(job.source.resolve()),
         asked.review_below,
         None if math.isnan(saved.expected_dice) else saved.expected_dice,
         None if saved.review is None else saved.review.name,
