@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from maskwright.config import Part, Share
 from maskwright.data.classes import ClassMap
+from maskwright.data.part import Part as Page
 from maskwright.errors import DataError, RunError
 from maskwright.files import write_text
 from maskwright.metrics.masks import parts
@@ -139,7 +140,7 @@ class Cleaned:
     def classes(self) -> ClassMap:
         return self.predictor.classes
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+    def picture(self, image: np.ndarray | Image | str | Path | Page) -> Picture:
         return self.predictor.picture(image)
 
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:

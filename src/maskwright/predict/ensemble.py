@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from maskwright.data.part import Part
 from maskwright.errors import ConfigError, RunError
 from maskwright.predict.exported import Exported, find_exported
 from maskwright.predict.model_folder import ModelSpec
@@ -75,7 +76,7 @@ class Ensemble:
         """The widest of the members'."""
         return widest(member.context for member in self.members)
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+    def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture:
         """Decode or convert to uint8 HWC with the channels of the widest member. Raises DataError."""
         return self._widest.picture(image)
 

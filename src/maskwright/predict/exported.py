@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskwright.data.classes import ClassMap
+from maskwright.data.part import Part
 from maskwright.errors import RunError, UserError
 from maskwright.predict.backends import OUTPUTS, Backend, Pictures, open_backend
 from maskwright.predict.model_folder import WithoutMemory, build_from_spec
@@ -106,9 +107,9 @@ class Exported:
                 f"{self.path} says class {answer.max()}, and has {classes} classes", "export it again"
             )
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+    def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture:
         """As `Predictor.picture`. Raises DataError."""
-        return to_picture(image, self.channels)
+        return to_picture(image, self.spec)
 
     def identity(self) -> str:
         """A digest of all that the file says of itself, that of its content included."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskwright.data.image_io import ENDINGS
+from maskwright.data.part import Part
+from maskwright.data.sources import tiff_stack
 from maskwright.data.sources.geotiff import is_raster
 from maskwright.errors import DataError
 from maskwright.predict.encode import RASTER_TAILS, TAILS, Kind
@@ -24,6 +26,8 @@ class Job:
     targets: Mapping[Kind, Path]
     raster: bool = False
     """Read in windows, and written as rasters are."""
+    page: Part | DataError | None = None
+    """Of a stack of pages, each of which is a picture; or why it cannot be read."""
 
 
 def plan(
@@ -36,8 +40,8 @@ def plan(
 ) -> list[Job]:
     """Every picture that `inputs` name, once, with the files to write. Raises DataError.
 
-    With `rasters`, a GeoTIFF is told from other pictures. ours: files that earlier calls wrote, below `out`; found in a
-    folder or by a glob, they are no pictures.
+    A TIFF of several pages is as many pictures. With `rasters`, a GeoTIFF is told from other pictures. ours: files that
+    earlier calls wrote, below `out`; found in a folder or by a glob, they are no pictures.
     """
     written = {(out / name).resolve() for name in ours}
     sources = {
@@ -46,13 +50,16 @@ def plan(
         for path, name in _find(given)
         if path.resolve() not in written or path == Path(given)
     }
+    wholes = {path for path, _ in sources.values() if rasters and is_raster(path)}
+    stacks = tiff_stack.stacks([path for path, _ in sources.values() if path not in wholes])
+    pictures = [each for path, name in sources.values() for each in _pages(path, name, stacks.get(path))]
     # Casefold: on many disks A.png and a.png are one file.
-    stems = Counter(str(name.with_suffix("")).casefold() for _, name in sources.values())
+    stems = Counter(str(name.with_suffix("")).casefold() for _, name, _ in pictures)
     jobs: list[Job] = []
     taken: dict[str, Path] = {}
-    for path, name in sources.values():
+    for path, name, page in pictures:
         base = name if stems[str(name.with_suffix("")).casefold()] > 1 else name.with_suffix("")
-        raster = rasters and is_raster(path)
+        raster = path in wholes
         tails = TAILS | RASTER_TAILS if raster else TAILS
         kinds = dict.fromkeys(("mask", *save)) if raster and "polygons" in save else save  # traced from it
         targets = {kind: out / base.with_name(base.name + tails[kind]) for kind in kinds if kind in tails}
@@ -67,8 +74,20 @@ def plan(
                     f"{other} and {path} would both be written to {str(place).rstrip('/')}",
                     "predict them separately, each into an --out of its own",
                 )
-        jobs.append(Job(path, name.as_posix(), targets, raster))
+        jobs.append(Job(path, name.as_posix(), targets, raster, page))
     return jobs
+
+
+def _pages(
+    path: Path, name: Path, stack: tuple[Part, ...] | DataError | None
+) -> list[tuple[Path, Path, Part | DataError | None]]:
+    """(file, name, page) of each picture in a file; the pages of `cell.tif` are `cell@0000.tif` and so on."""
+    if not isinstance(stack, tuple):
+        return [(path, name, stack)]
+    return [
+        (path, name.with_name(tiff_stack.page_name(name.stem, place) + name.suffix), page)
+        for place, page in enumerate(stack)
+    ]
 
 
 def _find(given: str | Path) -> list[tuple[Path, Path]]:

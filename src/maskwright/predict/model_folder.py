@@ -46,7 +46,7 @@ class Seen(Part):
     bands: tuple[PositiveInt, ...] = ()
     """Of rasters, as `dataset.yaml` chose them; empty where there were none."""
     window: tuple[FiniteFloat, FiniteFloat] | None = None
-    """Numbers of rasters that were black and white."""
+    """Numbers of rasters or of pages of stacks that were black and white."""
 
 
 class ModelSpec(Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import as_picture, read_image, to_channels
+from maskwright.data.levels import window_told
+from maskwright.data.part import Part
+from maskwright.data.sources import tiff_stack
 from maskwright.errors import ConfigError, DataError
 from maskwright.predict.model_folder import ModelSpec, find_model, load_model, preprocess_from_spec
 from maskwright.predict.postprocess import decide, probabilities
@@ -150,9 +154,9 @@ class Predictor:
             logits = view.turn(self.network(view.turn(preprocess(images))).float())
         return preprocess.restore(logits, (height, width))
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+    def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture:
         """Decode or convert to uint8 HWC with the network's channels. Raises DataError."""
-        return to_picture(image, self.channels)
+        return to_picture(image, self.spec)
 
     def identity(self) -> str:
         """A digest of the weights and of all that the spec says, and the test-time augmentation."""
@@ -165,8 +169,13 @@ class Predictor:
     save = save_answers
 
 
-def to_picture(image: np.ndarray | Image | str | Path, channels: int) -> Picture:
-    """Decode or convert to uint8 HWC with 1, 3 or 4 channels. Raises DataError."""
+def to_picture(image: np.ndarray | Image | str | Path | Part, spec: ModelSpec) -> Picture:
+    """Decode or convert to uint8 HWC with the network's channels; a page of a stack in the grey levels of those that it
+    was trained on. Raises DataError."""
+    channels = spec.channels
+    if isinstance(image, Part):
+        levels = window_told(spec.seen.window if spec.seen else None)
+        return to_channels(as_picture(tiff_stack.raw(replace(image, told=levels))), channels)
     if isinstance(image, str | Path):
         return read_image(Path(image), channels)
     picture = as_picture(image if isinstance(image, np.ndarray) else _from_pillow(image))

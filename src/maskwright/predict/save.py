@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from maskwright.data.classes import ClassMap
+from maskwright.data.part import Part
 from maskwright.errors import DataError
 from maskwright.files import remove_partials_of, write_bytes
 from maskwright.metrics.calibration import expected_dice
@@ -61,7 +62,7 @@ class Answers(Protocol):
     @property
     def classes(self) -> ClassMap: ...
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture: ...
+    def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture: ...
 
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction: ...
 
@@ -224,8 +225,10 @@ def _read(predictor: Answers, job: Job) -> Picture | DataError | None:
     """In a thread of its own, ahead of the others; a raster is not read here."""
     if job.raster:
         return None
+    if isinstance(job.page, DataError):
+        return job.page
     try:
-        return predictor.picture(job.source)
+        return predictor.picture(job.page or job.source)
     except DataError as error:
         return error
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from maskwright.data.classes import ClassMap
+from maskwright.data.part import Part
 from maskwright.predict.encode import Kind
 from maskwright.predict.layout import WHOLE, choose_layout
 from maskwright.predict.look import Answers, TiledPrediction, compare, in_tiles
@@ -32,7 +33,7 @@ class Predicts(Answers, Protocol):
     @property
     def channels(self) -> int: ...
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture: ...
+    def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture: ...
 
     def identity(self) -> str: ...
 
@@ -55,7 +56,7 @@ class Tiled:
     def classes(self) -> ClassMap:
         return self.predictor.classes
 
-    def picture(self, image: np.ndarray | Image | str | Path) -> Picture:
+    def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture:
         return self.predictor.picture(image)
 
     def __call__(self, image: np.ndarray | Image | str | Path) -> Prediction:

@@ -18,8 +18,9 @@ def seen_of(dataset: Dataset) -> Seen | None:
     sizes = [header[:2] for header in headers([item.image for item in items], SILENT) if header is not None]
     if not sizes:
         return None
-    rasters = [item.image for item in items if isinstance(item.image, Part) and item.image.form == "raster"]
-    bands, *window = rasters[0].told if rasters else ("",)
+    parts = [item.image for item in items if isinstance(item.image, Part)]
+    bands, *window = next((part.told for part in parts if part.form == "raster"), ("",))
+    window = window or next((list(part.told) for part in parts if part.form == "page"), [])
     return Seen(
         size=(median_low(height for height, _ in sizes), median_low(width for _, width in sizes)),
         tiles=2 * sum(item.piece is not None for item in items) > len(items),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +35,16 @@ MOST_PAGES = 100_000
 def recognise(root: Path) -> bool:
     """Whether the first picture of a folder has more than one page."""
     file = first_tiff(root)
-    if file is None:
-        return False
+    return file is not None and _has_pages(file)
+
+
+def _has_pages(file: Path) -> bool:
     try:
-        with Image.open(file, formats=["TIFF"]) as image:
-            image.seek(1)
-            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is broken, its reader speaks
+            with Image.open(file, formats=["TIFF"]) as image:
+                image.seek(1)
+                return True
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError):
         return False
 
@@ -53,7 +57,7 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
     """Pairs of pages. Raises DataError: stacks of other numbers of pages."""
     pairs = folder.read(root, config)
     files = [file for pair in pairs for file in (pair.image, pair.mask) if isinstance(file, Path)]
-    pages = dict(zip(files, recall("pages/2", files, _pages, what="Counting pages"), strict=True))
+    pages = _counted(files)
 
     def pages_of(pair: Pair) -> Iterator[Pair]:
         assert isinstance(pair.image, Path)
@@ -69,9 +73,31 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         for place, (page, label) in enumerate(zip(shown, labels, strict=True)):
             image = Part(pair.image, "page", str(page), window_told(config.window))
             mask = Part(pair.mask, "page of labels", str(label)) if isinstance(pair.mask, Path) else None
-            yield replace(pair, id=f"{pair.id}@{place:04d}", image=image, mask=mask)
+            yield replace(pair, id=page_name(pair.id, place), image=image, mask=mask)
 
     return in_parts(pairs, config, pages_of)
+
+
+def stacks(files: Sequence[Path]) -> dict[Path, tuple[Part, ...] | DataError]:
+    """The pages of those of `files` that are TIFFs of several, in order; of one that cannot be counted, why."""
+    several = [file for file in files if file.suffix.lower() in (".tif", ".tiff") and _has_pages(file)]
+    found: dict[Path, tuple[Part, ...] | DataError] = {}
+    for file, fact in _counted(several).items():
+        if isinstance(fact, DataError):
+            found[file] = fact
+        elif len(numbers := _numbered(fact)) > 1:  # no thumbnail, no pyramid
+            found[file] = tuple(Part(file, "page", str(number)) for number in numbers)
+    return found
+
+
+def page_name(stem: str, place: int) -> str:
+    """What the page in that place, from 0, is called."""
+    return f"{stem}@{place:04d}"
+
+
+def _counted(files: Sequence[Path]) -> dict[Path, object]:
+    """File -> numbers of its pages, or DataError."""
+    return dict(zip(files, recall("pages/2", files, _pages, what="Counting pages"), strict=True))
 
 
 def header(part: Part) -> tuple[int, int, int]:
