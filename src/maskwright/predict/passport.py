@@ -70,6 +70,8 @@ class Row(Part):
     flipped: NonNegativeInt
     """Pixels whose class differs."""
     pixels: NonNegativeInt
+    worst: Amount | None = None
+    """Largest share of flipped pixels in any one batch; None in files of earlier versions."""
     dice: FiniteFloat | None
     """`dice_image` of this backend."""
     change: FiniteFloat | None
