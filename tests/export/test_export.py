@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from maskwright.cli.main import main
 from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.export import export as exporter
 from maskwright.export import whole as way
-from maskwright.export.export import export
+from maskwright.export.export import _check_ours, export
 from maskwright.export.whole import Whole
 from maskwright.predict.exported import Exported
 from maskwright.predict.passport import Format, Precision, digest_of, files_of, read_passport
@@ -176,15 +177,19 @@ def test_a_sabotaged_export_is_refused(
 
 
 def test_the_command_says_why_and_ends_with_1(
-    run: mw.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: mw.Run,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(exporter, "Whole", SwappedChannels)
-    (tmp_path / "model.onnx").write_bytes(b"an older one")
+    shutil.copy(file, tmp_path / "model.onnx")
     assert main(["export", str(run.path), "--out", str(tmp_path / "model.onnx")]) == 1
     said = capsys.readouterr().out
     assert "Nothing was written" in said
     assert "of pixels flipped, at most 0.0100%" in said
-    assert (tmp_path / "model.onnx").read_bytes() == b"an older one"
+    assert (tmp_path / "model.onnx").read_bytes() == file.read_bytes(), "an older one stays"
 
 
 def test_twenty_pictures_are_enough_for_an_interval(run: mw.Run, discs: Path, tmp_path: Path) -> None:
@@ -273,13 +278,34 @@ def test_what_cannot_be_one_file_is_told(run: mw.Run, monkeypatch: pytest.Monkey
 
 
 def test_what_a_kill_left_behind_is_removed_later(run: mw.Run, tmp_path: Path) -> None:
-    for name, age in ((".export-old", 7200), (".export-new", 60)):
+    for name, age in ((".export-old", 90_000), (".export-new", 7200)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.onnx").write_bytes(b"half")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     with pytest.raises(DataError, match="no pictures with masks"):
         export(run.path, tmp_path / "model.onnx", split="unlabelled")
     assert [path.name for path in tmp_path.iterdir()] == [".export-new"]
+
+
+@pytest.mark.parametrize(
+    ("there", "out"),
+    [("x.bin", "x.xml"), ("x.xml", "x.xml"), ("model.bin", ""), ("model.xml", ""), ("x.onnx", "x.onnx")],
+)
+def test_files_of_others_are_left_alone(run: mw.Run, tmp_path: Path, there: str, out: str) -> None:
+    (tmp_path / there).write_bytes(b"of another")
+    format: Format = "onnx" if out == "x.onnx" else "openvino"
+    with pytest.raises(RunError, match=rf"{there} is damaged, or was not exported by maskwright"):
+        export(run.path, tmp_path / out, format=format, pictures=2)
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_bytes() == b"of another"
+
+
+def test_files_of_ours_are_replaced_whatever_their_version(file: Path, tmp_path: Path) -> None:
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, {"maskwright": '{"format": 0}'})
+    onnx.save(model, tmp_path / "older.onnx")
+    for path in (tmp_path / "older.onnx", tmp_path / "new.onnx"):
+        _check_ours(path)
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(run: mw.Run, tmp_path: Path) -> None:

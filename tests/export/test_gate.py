@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import maskwright as mw
+from maskwright.data.dataset import Dataset, Item
 from maskwright.errors import RunError
 from maskwright.export import export as exporter
 from maskwright.export import gate
 from maskwright.export.export import _in_int8, _remove_leftovers, _target
-from maskwright.export.gate import TOLERANCES, _farthest, faults, outward, prove
+from maskwright.export.gate import TOLERANCES, _farthest, chosen, faults, outward, prove
+from maskwright.export.graph import save_ir, save_onnx, save_program
 from maskwright.export.quantise import quantise
 from maskwright.export.runner import RUNNER
 from maskwright.predict.backends import OUTPUTS
-from maskwright.predict.passport import Row, Tolerance
+from maskwright.predict.passport import Passport, Row, Tolerance
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import Silent
 
@@ -45,12 +48,21 @@ def test_the_tolerance_by_hand() -> None:
     assert faults(row.model_copy(update={"flipped": 10, "change_ci95": None}), limit) == ()
     assert "0.0012" in faults(row, limit)[1], "the interval's far end counts"
     assert faults(row.model_copy(update={"probability": 0.02}), limit)[-1].startswith("a probability")
+    whole = row.model_copy(update={"flipped": 10, "change_ci95": None, "worst": 0.001})
+    assert faults(whole, limit) == ()
+    assert "in one batch" in faults(whole.model_copy(update={"worst": 0.0011}), limit)[0]
 
 
 def test_ends_of_the_interval_by_hand() -> None:
     assert outward((0.0, 0.0)) == (-0.0005, 0.0005)
     assert outward((-0.00234, 0.00111)) == (-0.0025, 0.0015)
     assert outward((0.0015, 0.5)) == (0.0010, 0.5005), "never on the end itself"
+
+
+def some(run: mw.Run, number: int) -> tuple[Dataset, list[Item]]:
+    """The data set of a run, and pictures of it to prove with."""
+    dataset = run.folder.read_dataset()
+    return dataset, chosen(dataset, "validation", number)
 
 
 class Twin:
@@ -68,6 +80,37 @@ class Twin:
         return [said.get(name, said["calibrated"]) for name in outputs]
 
 
+class Upside(Twin):
+    """Wrong in all pixels of two small batches, which are one in sixty of all pixels."""
+
+    def __call__(self, images: np.ndarray, outputs: Sequence[str]) -> list[np.ndarray]:
+        said = super().__call__(images, outputs)
+        wrong = images.shape[:3] in ((1, 64, 64), (3, 131, 67))
+        return [1 - answer if wrong and answer.dtype == np.uint8 else answer for answer in said]
+
+
+def test_a_runtime_that_fails_at_one_size_is_seen(run: mw.Run) -> None:
+    predictor = run.predictor("cpu")
+    proof = prove([(Upside(predictor), "int8")], predictor, *some(run, 2))
+    row = proof.rows[0]
+    assert row.share < TOLERANCES["int8"].flipped
+    assert row.worst == 1
+    assert row.faults == ("100.0000% of pixels flipped in one batch, at most 20.0000%",)
+
+
+def test_no_more_pictures_are_kept_than_a_batch_has(run: mw.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, kept = run.predictor("cpu"), []
+
+    def counted(pictures: Any, shape: tuple[int, int, int]) -> np.ndarray:
+        kept.append(len(pictures))
+        return np.zeros((*shape, 3), np.uint8)
+
+    monkeypatch.setattr(gate, "_batch", counted)
+    monkeypatch.setattr(gate, "SHAPES", ((1, 8, 8), (2, 8, 8)))
+    prove([(Twin(predictor), "fp32")], predictor, *some(run, 4))
+    assert kept == [2, 2]
+
+
 class Listening(Silent):
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -83,8 +126,7 @@ def test_a_second_runtime_that_fails_drops_out(run: mw.Run, call: int) -> None:
     proof = prove(
         [(first, "fp32"), (second, "fp32")],
         predictor,
-        run.folder.read_dataset(),
-        pictures=2,
+        *some(run, 2),
         progress=heard,
     )
     assert proof.passed
@@ -92,7 +134,7 @@ def test_a_second_runtime_that_fails_drops_out(run: mw.Run, call: int) -> None:
     assert heard.said == ["Left out of the proof: twin does not compile"]
     assert len(second.asked) == call
     with pytest.raises(RunError, match="does not compile"):
-        prove([(second, "fp32"), (first, "fp32")], predictor, run.folder.read_dataset(), pictures=2)
+        prove([(second, "fp32"), (first, "fp32")], predictor, *some(run, 2))
 
 
 def test_the_first_call_is_not_timed(run: mw.Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +147,7 @@ def test_the_first_call_is_not_timed(run: mw.Run, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(predictor, "with_logits", counted)
     monkeypatch.setattr(gate, "SHAPES", ((1, 8, 8),))
-    prove([(backend, "fp32")], predictor, run.folder.read_dataset(), pictures=2)
+    prove([(backend, "fp32")], predictor, *some(run, 2))
     assert len(calls) == 1 + 2 + 1, "once untimed, two pictures, and the batch"
     timed = OUTPUTS[:2]
     assert [outputs == timed for outputs in backend.asked] == [True, True, False, True, False, False]
@@ -207,3 +249,14 @@ def test_a_foreign_run_py_is_told_before_the_work(run: mw.Run, tmp_path: Path) -
     with pytest.raises(RunError, match="was not written by maskwright"):
         exporter.export(run.path, tmp_path / "model.onnx", runner=True)
     assert [path.name for path in tmp_path.iterdir()] == [RUNNER]
+
+
+@pytest.mark.parametrize("ending", ["onnx", "xml", "pt2"])
+def test_a_file_that_cannot_be_written_is_one_line(run: mw.Run, tmp_path: Path, ending: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    path = tmp_path / "file" / f"model.{ending}"
+    passport = Passport(run="discs", spec=run.predictor("cpu").spec)
+    save: Any = {"onnx": save_onnx, "xml": save_ir, "pt2": save_program}[ending]
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(2),))
+    with pytest.raises(RunError, match=rf"model\.{ending} could not be written: .*; free some space"):
+        save(program if ending == "pt2" else small_graph(["a"]), passport, path)

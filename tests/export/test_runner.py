@@ -397,6 +397,40 @@ def test_a_picture_that_is_not_there_is_listed_and_the_rest_is_done(exported: Pa
     assert done.stdout.splitlines()[1].startswith(f"failed: {tmp_path / 'gone.png'}: ")
 
 
+def test_files_that_are_there_stay(exported: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(pixels(9, 12, 3)).save(tmp_path / name)
+    (tmp_path / "a.png").write_bytes(b"drawn by hand")
+    words = (tmp_path / "a.jpg", tmp_path / "b.jpg", "--out", tmp_path, "--save", "mask,overlay,probability")
+    for _ in range(2):
+        done = run(exported, *words)
+        assert done.returncode == 1
+        assert done.stdout.splitlines() == [
+            f"1 of 2 pictures done, in {tmp_path}",
+            f"failed: {tmp_path / 'a.jpg'}: {tmp_path / 'a.png'} is there and says otherwise: choose another --out",
+        ]
+        assert (tmp_path / "a.png").read_bytes() == b"drawn by hand"
+    (tmp_path / "a.png").unlink()
+    assert [run(exported, *words).returncode for _ in range(2)] == [0, 0], "the same files once more"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"{stem}{tail}" for stem in "ab" for tail in (".jpg", ".png", "_overlay.jpg", "_probability.npz")]
+    )
+
+
+def test_a_picture_that_predict_would_cut_is_told(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported / "model.onnx")
+    for tiles in (True, False):
+        spec = SPEC | {"seen": {"size": [20, 20], "tiles": tiles}}
+        onnx.helper.set_model_props(model, {"maskwright": json.dumps({"format": 1, "spec": spec})})
+        onnx.save(model, tmp_path / "model.onnx")
+        for size in ((20, 20), (9, 21)):
+            Image.fromarray(pixels(*size, 3)).save(tmp_path / "a.png")
+            out = tmp_path / f"masks-{tiles}-{size[0]}"
+            done = run(exported, tmp_path / "a.png", "--out", out, "--model", tmp_path / "model.onnx")
+            note = f"note: {tmp_path / 'a.png'} was looked at whole; maskwright predict cuts it\n"
+            assert (done.returncode, done.stderr) == (0, note if tiles and size[1] > 20 else "")
+
+
 def test_two_models_beside_it_ask_which(exported: Path, tmp_path: Path) -> None:
     for name in ("one.onnx", "two.onnx"):
         shutil.copy(exported / "model.onnx", tmp_path / name)

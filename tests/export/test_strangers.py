@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import maskwright as mw
 from maskwright.cli.main import main
 from maskwright.errors import RunError
 from maskwright.export.export import export
+from maskwright.predict import passport
 from maskwright.predict.backends import OUTPUTS, OnnxRuntime, OpenVino
 from maskwright.predict.exported import Exported
 from maskwright.predict.passport import (
@@ -90,6 +92,17 @@ def test_no_more_of_a_member_is_read_than_a_passport_may_have(tmp_path: Path) ->
         read_passport(tmp_path / "large.pt2")
 
 
+def test_members_that_lie_in_one_another_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/extra/maskwright.json", b"{}")
+        archive.writestr("x/data/weights/weight_0", bytes(10_000))
+        archive.filelist += [archive.filelist[-1]] * 100
+    for reader in (read_passport, digest_of):
+        with pytest.raises(RunError, match="members that lie in one another"):
+            reader(path)
+
+
 def test_a_flipped_byte_is_one_line_or_is_told_as_a_change(
     package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +119,7 @@ def test_a_flipped_byte_is_one_line_or_is_told_as_a_change(
             with suppress(RunError):
                 reader(path)
         exported_files(path.parent)
-    weights = content.index(zipfile.ZipFile(package).read("discs/data/weights/weight_0"))
+    weights = content.index(zipfile.ZipFile(package).read("archive/data/weights/weight_0"))
     path.write_bytes(content[:weights] + bytes([content[weights] ^ 1]) + content[weights + 1 :])
     assert main(["show", str(path)]) == 2
     assert "damaged or cut short: Bad CRC-32" in capsys.readouterr().err
@@ -152,6 +165,57 @@ def test_weights_outside_of_the_file_are_refused_however_deep_they_are(
         parse_onnx(tmp_path / "model.onnx")
 
 
+def test_what_lies_beside_the_weights_is_counted_as_protobuf_counts_it(file: Path) -> None:
+    model = onnx.load(file)
+    model.graph.initializer.append(onnx.TensorProto(name="empty", raw_data=b""))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1_000_000, np.float32)))
+    model.graph.node[0].attribute.add(name="number", f=1.5, floats=[2.5, 3.5])
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    counted = passport._beside_weights(memoryview(model.SerializeToString()), passport.WEIGHTS)
+    assert sum(counted) == model.ByteSize() - weights
+    assert model.ByteSize() - weights < passport.LARGEST_GRAPH / 50
+
+
+@pytest.mark.parametrize("place", ["nodes", "weights", "texts", "attributes", "metadata", "damaged", "wide"])
+def test_more_than_weights_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(passport, "LARGEST_GRAPH", 1 << 16)
+    graph, node, tensor, nothing = b"\x3a", b"\x0a", b"\x2a", b"\x00"
+    content = {
+        "nodes": part(graph, (node + nothing) * 100_000),
+        "weights": part(graph, (tensor + nothing) * 100_000),
+        "texts": part(graph, part(node, (b"\x0a" + nothing) * 100_000)),
+        "attributes": part(graph, part(node, (b"\x2a" + nothing) * 100_000)),
+        "metadata": part(b"\x72", bytes(100_000)),
+        "damaged": b"\x0b" * 100_000,  # the kind of a group, which protobuf gave up
+        "wide": part(graph, part(tensor, part(b"\x3a", bytes(100_000)))),  # int64_data
+    }[place]
+    (tmp_path / "model.onnx").write_bytes(content)
+    monkeypatch.setattr(onnx.ModelProto, "FromString", lambda _: pytest.fail("protobuf was asked"))
+    with pytest.raises(RunError, match="beside its weights; this is not a file of ours"):
+        parse_onnx(tmp_path / "model.onnx")
+
+
+def part(key: bytes, content: bytes) -> bytes:
+    """A field of a protobuf message: its key, its length in groups of seven bits, its content."""
+    length, groups = len(content), b""
+    while length > 127:
+        groups, length = groups + bytes([128 | length & 127]), length >> 7
+    return key + groups + bytes([length]) + content
+
+
+def test_a_file_is_searched_for_weights_without_a_list_of_all_that_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(part(b"\x3a", b"\x0a\x00" * 100_000))
+    parse_onnx(tmp_path / "model.onnx")
+    tracemalloc.start()
+    try:
+        parse_onnx(tmp_path / "model.onnx")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_file_changed_after_its_proof_is_not_used(file: Path, tmp_path: Path) -> None:
     model = onnx.load(file)
     weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
@@ -186,6 +250,8 @@ MASK, SHARES = np.ones((1, 4, 6), np.uint8), np.ones((1, 2, 4, 6), np.float32)
         ("probabilities", SHARES[:, :1], r"answers probabilities as float32 of \(1, 1, 4, 6\)"),
         ("calibrated", SHARES.astype(np.float64), "answers calibrated as float64"),
         ("logits", SHARES[..., None], "answers logits"),
+        ("probabilities", SHARES * np.float32("nan"), "answers probabilities that are no numbers"),
+        ("calibrated", SHARES * np.float32("inf"), "answers calibrated that are no numbers"),
     ],
 )
 def test_what_a_graph_must_not_answer(file: Path, name: str, answer: Any, line: str) -> None:
@@ -248,6 +314,9 @@ def test_a_proof_of_a_runtime_that_says_no_number_is_read_again(file: Path) -> N
         Tolerance(flipped=0, dice=0, probability=float("inf"))
     with pytest.raises(ValueError, match="finite"):
         Row.model_validate(bad.model_dump() | {"probability": float("inf")})
+    earlier = kept.model_dump(mode="json")
+    del earlier["proof"]["rows"][0]["worst"]
+    assert Passport.model_validate(earlier).proof is not None
     with pytest.raises(ValueError, match="at least 1 item"):
         Proof.model_validate(passport.proof.model_dump() | {"rows": ()})
 

@@ -44,6 +44,7 @@ from maskwright.predict.passport import (
     as_text,
     digest_of,
     files_of,
+    is_ours,
 )
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
@@ -67,6 +68,8 @@ NEEDED: dict[Format, tuple[str, ...]] = {
 
 DRAFTS = ".export-"
 """Begins the folder beside the file in which it is made."""
+LEFTOVER = 24 * 3600
+"""Seconds after which such a folder is nobody's. While the file in it is proven nothing touches it, for hours maybe."""
 CALIBRATED = 32
 """Pictures of the split from which int8 learns its ranges, and on which layers are chosen that stay fp32."""
 STEPS = (2, 4, 8, 16)
@@ -106,7 +109,7 @@ def export(
     model: a run, its name, or a model folder, which needs `data`. out: `export/model.onnx` in the run where None, and
     `export/model-int8.onnx` and so on in lower precision; of a folder, those names in it. tta: the recipe's own where
     None; its looks are inside the file. data, split, pictures: where the proof comes from. runner: write run.py beside
-    it. Raises UserError.
+    it. No file that maskwright did not write is replaced. Raises UserError.
     """
     _check_kind(format, precision)
     if runner and format != "onnx":
@@ -123,10 +126,12 @@ def export(
     # Mistakes are told now rather than after minutes of work.
     check_classes(predictor.classes.names, dataset.classes.names)
     _check_writable(target.parent)
+    if out is not None:  # what lies in the run's own folder is ours, whatever its state
+        _check_ours(target)
     if runner:
         check_runner(target)
     _remove_leftovers(target.parent)
-    chosen(dataset, split, pictures)
+    items = chosen(dataset, split, pictures)
     with tempfile.TemporaryDirectory(prefix=DRAFTS, dir=target.parent) as beside:
         draft = Path(beside) / target.name
         passport = _passport(predictor, folder, run, precision)
@@ -138,8 +143,7 @@ def export(
             made.opened(draft),
             predictor,
             dataset,
-            split=split,
-            pictures=pictures,
+            items,
             tolerance=tolerance,
             threads=threads,
             progress=progress,
@@ -313,11 +317,21 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
+def _check_ours(target: Path) -> None:
+    """Raises RunError over a file that maskwright did not export: of another tool, or a .bin that nobody named."""
+    there = [file for file in files_of(target) if file.exists()]
+    if there and not is_ours(target):
+        raise RunError(
+            f"{there[0]} is damaged, or was not exported by maskwright, and stays as it is",
+            "move it away, or choose another --out",
+        )
+
+
 def _remove_leftovers(folder: Path) -> None:
-    """What a kill in the middle of an export left behind, an hour ago or longer: another may be at work."""
+    """What a kill in the middle of an export left behind: another may be at work."""
     for leftover in folder.glob(f"{DRAFTS}*"):
         with suppress(FileNotFoundError):  # the other may have finished just now
-            if time.time() - leftover.stat().st_mtime > 3600:
+            if time.time() - leftover.stat().st_mtime > LEFTOVER:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -16,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from maskwright.errors import RunError
 from maskwright.export.whole import Whole
+from maskwright.files import write_bytes
 from maskwright.predict.backends import INPUT, OUTPUTS
 from maskwright.predict.extras import imported
 from maskwright.predict.passport import KEY, Passport, parse_ir
@@ -84,7 +86,7 @@ def in_network(name: str) -> bool:
 
 
 def save_onnx(model: Any, passport: Passport, path: Path) -> None:
-    """One file with its passport inside. Raises RunError: larger than protobuf holds; OSError."""
+    """One file with its passport inside. Raises RunError: larger than protobuf holds, or it cannot be written."""
     import onnx
 
     del model.metadata_props[:]
@@ -94,33 +96,50 @@ def save_onnx(model: Any, passport: Passport, path: Path) -> None:
         content = model.SerializeToString(deterministic=True)
     except ValueError as error:  # protobuf's limit
         raise RunError("the model is larger than the 2 GiB of an ONNX file", "use --format torch") from error
-    path.write_bytes(content)
+    write_bytes(path, content)
 
 
 def save_ir(graph: Any, passport: Passport, path: Path, *, half: bool = False) -> None:
-    """OpenVINO's IR of an onnx.ModelProto: `path` (.xml) and its weights beside it (.bin), of 16 bits where `half`."""
+    """OpenVINO's IR of an onnx.ModelProto: `path` (.xml) and its weights beside it (.bin), of 16 bits where `half`.
+
+    Raises RunError where they cannot be written.
+    """
     openvino = imported("openvino")
     model = openvino.Core().read_model(graph.SerializeToString())
     model.set_rt_info(passport.to_json(), [KEY])
-    openvino.save_model(model, path, compress_to_fp16=half)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=half)
+    except RuntimeError as error:
+        raise RunError(
+            f"{path} could not be written: {' '.join(str(error).split())[:300]}",
+            "free some space or choose another folder",
+        ) from error
 
 
 def stamp_ir(passport: Passport, path: Path) -> None:
-    """Another passport into an IR that lies there: saved anew, OpenVINO would give its layers other names."""
+    """Another passport into an IR that lies there: saved anew, OpenVINO would give its layers other names.
+
+    Raises RunError where it cannot be written.
+    """
     root = parse_ir(path)
     found = root.find(f"./rt_info/{KEY}")
     assert found is not None
     found.set("value", passport.to_json())
-    path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+    write_bytes(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def save_program(program: ExportedProgram, passport: Passport, path: Path) -> None:
-    """A `torch.export` package with the passport as an extra member, and no pickled example in it."""
+    """A `torch.export` package with the passport as an extra member, and no pickled example in it.
+
+    Raises RunError where it cannot be written.
+    """
     program._example_inputs = None  # torch pickles them, and they are zeros
+    content = io.BytesIO()  # torch's own writer ends the process where the disk is full
     with quiet():
         torch.export.save(
-            program, path, extra_files={f"{KEY}.json": json.dumps(passport.model_dump(mode="json"))}
+            program, content, extra_files={f"{KEY}.json": json.dumps(passport.model_dump(mode="json"))}
         )
+    write_bytes(path, content.getvalue())
 
 
 @contextmanager

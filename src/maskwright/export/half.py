@@ -20,10 +20,10 @@ def halve(model: Any) -> Any:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    largest = np.finfo(np.float16).max
     casts, kept = [], []
     for tensor in copy.graph.initializer:
         wide = numpy_helper.to_array(tensor)
-        largest = np.finfo(np.float16).max
         if wide.dtype != np.float32 or wide.size < SMALLEST or np.abs(wide).max() > largest:
             kept.append(tensor)
             continue

@@ -8,10 +8,10 @@ and deciding happen inside the model. So the masks are the same. SPDX-License-Id
 
 from __future__ import annotations
 
-import argparse
+import io
 import json
-import os
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from PIL import Image, ImageOps
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 TAILS = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
-SAME = ("L", "LA", "RGB", "RGBA")
-PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", **dict(zip(SAME, SAME, strict=True))}
+SAME = {mode: mode for mode in ("L", "LA", "RGB", "RGBA")}
+PLAIN = SAME | {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 Image.MAX_IMAGE_PIXELS = LARGEST = 200_000_000
 
 
@@ -53,31 +53,33 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return np.asarray((luma + 0x8000) >> 16, np.uint8)[..., None]
     if channels > 1 and colour.shape[2] == 1:
         colour = np.repeat(colour, 3, axis=2)
-    if channels < 4:
-        return colour
-    return np.concatenate([colour, np.full_like(colour[..., :1], 255) if alpha is None else alpha], axis=2)
+    alpha = np.full_like(colour[..., :1], 255) if alpha is None else alpha
+    return colour if channels < 4 else np.concatenate([colour, alpha], axis=2)
 
 
 def save(files: dict[str, Path], picture: np.ndarray, answers: dict[str, np.ndarray], spec: Any) -> None:
-    """Write what was asked for, each file whole or not at all."""
+    """Write what was asked for, each file whole or not at all. Raises FileExistsError: another one is there."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(spec["classes"])], palette[255] = spec["colours"], (224, 224, 192)  # as maskwright's own
     for kind, target in files.items():
+        file = io.BytesIO()
+        if kind == "mask":  # a palette PNG: the pixel value is the class id
+            image = Image.fromarray(answers["mask"][0])
+            image.putpalette(palette.tobytes())
+            image.save(file, "PNG")
+        elif kind == "overlay":  # black classes, usually the background, leave the picture as it is
+            colours = palette[answers["mask"][0]]
+            opacity = 0.45 * colours.any(axis=2, keepdims=True)
+            blended = np.rint(to_channels(picture, 3) * (1 - opacity) + colours * opacity)
+            Image.fromarray(blended.astype(np.uint8)).save(file, "JPEG", quality=90, subsampling=0)
+        else:  # with the temperature T: p^(1/T), over its sum over the classes, is calibrated
+            facts = {"classes": np.array(spec["classes"]), "temperature": spec["temperature"]}
+            np.savez_compressed(file, probabilities=answers["probabilities"][0], **facts)
+        if target.exists() and target.read_bytes() != file.getvalue():
+            raise FileExistsError(f"{target} is there and says otherwise: choose another --out")
         beside = target.with_name(f".{target.name}.partial")
-        with open(beside, "wb") as file:
-            if kind == "mask":  # a palette PNG: the pixel value is the class id
-                image = Image.fromarray(answers["mask"][0])
-                image.putpalette(palette.tobytes())
-                image.save(file, "PNG")
-            elif kind == "overlay":  # black classes, usually the background, leave the picture as it is
-                colours = palette[answers["mask"][0]]
-                opacity = 0.45 * colours.any(axis=2, keepdims=True)
-                blended = np.rint(to_channels(picture, 3) * (1 - opacity) + colours * opacity)
-                Image.fromarray(blended.astype(np.uint8)).save(file, "JPEG", quality=90, subsampling=0)
-            else:  # with the temperature T: p^(1/T), over its sum over the classes, is calibrated
-                facts = {"classes": np.array(spec["classes"]), "temperature": spec["temperature"]}
-                np.savez_compressed(file, probabilities=answers["probabilities"][0], **facts)
-        os.replace(beside, target)
+        beside.write_bytes(file.getvalue())
+        beside.replace(target)
 
 
 def plan(inputs: list[str], out: Path, kinds: list[str]) -> dict[Path, dict[str, Path]]:
@@ -106,8 +108,7 @@ def open_model(file: Path | None, threads: int) -> tuple[Any, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # 0: all cores
     options.log_severity_level = 3  # errors only, which are raised as well
-    # On the CPU the file was proven to give the masks of the trained network.
-    model = onnxruntime.InferenceSession(file or beside[0], options, ["CPUExecutionProvider"])
+    model = onnxruntime.InferenceSession(file or beside[0], options, ["CPUExecutionProvider"])  # as proven
     about = json.loads(model.get_modelmeta().custom_metadata_map.get("maskwright", "{}"))
     if about.get("format") != 1:
         raise ValueError(f"{file or beside[0]} was not exported by maskwright, or by another version of it")
@@ -115,9 +116,7 @@ def open_model(file: Path | None, threads: int) -> tuple[Any, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, or folders of pictures")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
     parser.add_argument("--model", type=Path, metavar="FILE.onnx", help="without it the one beside run.py")
@@ -132,12 +131,14 @@ def main() -> int:
     except Exception as error:  # those of onnxruntime have no class in common
         parser.error(" ".join(str(error).split()))
     wanted = ["mask"] * (kinds != ["probability"]) + ["probabilities"] * ("probability" in kinds)
-    failed = []
+    seen, failed = spec.get("seen") or {}, []
     for path, files in jobs.items():
         try:
             picture = read(path, model.get_inputs()[0].shape[3])
             answers = dict(zip(wanted, model.run(wanted, {"images": picture[None]}), strict=True))
             save(files, picture, answers, spec)
+            if seen.get("tiles") and np.greater(picture.shape[:2], seen["size"]).any():
+                print(f"note: {path} was looked at whole; maskwright predict cuts it", file=sys.stderr)
         except Exception as error:  # a broken file may raise anything; the rest is done all the same
             failed.append(f"failed: {path}: {' '.join(str(error).split()) or type(error).__name__}")
     print(f"{len(jobs) - len(failed)} of {len(jobs)} pictures done, in {args.out}", *failed, sep="\n")

@@ -15,7 +15,7 @@ from maskwright.data.part import Part
 from maskwright.errors import RunError, UserError
 from maskwright.predict.backends import OUTPUTS, Backend, Pictures, open_backend
 from maskwright.predict.model_folder import WithoutMemory, build_from_spec
-from maskwright.predict.passport import SUFFIXES, Passport, digest_of, files_of, read_passport
+from maskwright.predict.passport import Passport, digest_of, files_of, is_exported, read_passport
 from maskwright.predict.predictor import context_of, to_picture
 from maskwright.predict.reach import Context
 from maskwright.predict.save import save_answers
@@ -106,6 +106,8 @@ class Exported:
             raise RunError(
                 f"{self.path} says class {answer.max()}, and has {classes} classes", "export it again"
             )
+        if name in OUTPUTS[1:3] and not np.isfinite(answer).all():
+            raise RunError(f"{self.path} answers {name} that are no numbers", "export it again")
 
     def picture(self, image: np.ndarray | Image | str | Path | Part) -> Picture:
         """As `Predictor.picture`. Raises DataError."""
@@ -121,7 +123,7 @@ class Exported:
 def find_exported(name: str | Path) -> Path | None:
     """The exported file that a user means, if it is one: by its ending. Raises RunError where it is not there."""
     path = Path(name)
-    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+    if not is_exported(path):
         return None
     if not path.is_file():
         raise RunError(f"there is no file {path}", "`maskwright export RUN` writes one")

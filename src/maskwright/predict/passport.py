@@ -10,8 +10,9 @@ import hashlib
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from xml.etree import ElementTree
@@ -29,6 +30,10 @@ LARGEST_PASSPORT = 1 << 20
 LARGEST_XML = 1 << 26
 LARGEST_MODEL = 2**31 - 1
 """Bytes of an ONNX file: protobuf holds no more."""
+LARGEST_GRAPH = 1 << 23
+"""Bytes of one beside its weights, of which ours have some hundred thousand: opened, a node of two bytes takes 200."""
+WEIGHTS = (7, 5, 9)
+"""Where weights lie in ONNX's protobuf: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data."""
 
 LONGEST_TEXT = 1000
 
@@ -65,6 +70,8 @@ class Row(Part):
     flipped: NonNegativeInt
     """Pixels whose class differs."""
     pixels: NonNegativeInt
+    worst: Amount | None = None
+    """Largest share of flipped pixels in any one batch; None in files of earlier versions."""
     dice: FiniteFloat | None
     """`dice_image` of this backend."""
     change: FiniteFloat | None
@@ -147,6 +154,14 @@ def is_exported(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file carries a passport, of whatever version."""
+    try:
+        return bool(_text_of(path))
+    except RunError:
+        return False
+
+
 def _text_of(path: Path) -> str:
     readers: dict[Format, Callable[[Path], str | None]] = {
         "onnx": _in_onnx,
@@ -189,8 +204,13 @@ def parse_onnx(path: Path) -> Any:
     size = path.stat().st_size
     if size > LARGEST_MODEL:
         raise RunError(f"{path} has {size:,} bytes, ONNX files end at 2 GiB", "this is not a file of ours")
+    content = path.read_bytes()
+    if any(size > LARGEST_GRAPH for size in accumulate(_beside_weights(memoryview(content), WEIGHTS))):
+        raise RunError(
+            f"{path} holds over {LARGEST_GRAPH >> 20} MiB beside its weights", "this is not a file of ours"
+        )
     try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise RunError(
             f"{path} is damaged or cut short, or no ONNX file", "copy or export it again"
@@ -203,19 +223,56 @@ def parse_onnx(path: Path) -> Any:
     return model
 
 
-def _tensors(model: Any) -> Iterator[Any]:
+def _beside_weights(message: memoryview, weights: Sequence[int]) -> Iterator[int]:
+    """Bytes of a protobuf message outside of `weights` (numbers of fields, each inside the one before), field by field.
+
+    Counted before protobuf reads them, which takes up to a hundred bytes of memory for one of the file.
+    """
+    begin = 0
+    while begin < len(message):
+        number, start, end = _field(message, begin)
+        if number != weights[0]:
+            yield end - begin
+        else:
+            yield start - begin
+            if weights[1:]:
+                yield from _beside_weights(message[start:end], weights[1:])
+        begin = end
+
+
+def _field(message: memoryview, begin: int) -> tuple[int, int, int]:
+    """Number of the field at `begin`, and where its content starts and ends; 0, which no field has, where that is a
+    number. What is damaged, or of a kind that ours do not have, goes on to the end."""
+    key, start = _varint(message, begin)
+    if key & 7 == 0:
+        return 0, start, _varint(message, start)[1]
+    length, start = _varint(message, start)
+    if key & 7 != 2:
+        return 0, start, len(message)
+    return key >> 3, start, min(start + length, len(message))
+
+
+def _varint(message: memoryview, begin: int) -> tuple[int, int]:
+    """A number in groups of seven bits, the lowest first, and where it ends."""
+    number = 0
+    for place in range(begin, min(begin + 10, len(message))):
+        number |= (message[place] & 127) << 7 * (place - begin)
+        if message[place] < 128:
+            return number, place + 1
+    return 0, len(message)
+
+
+def _tensors(message: Any) -> Iterator[Any]:
     """Every TensorProto inside, however deep: branches, attributes, sparse tensors and functions hold some as well."""
     from google.protobuf.message import Message
 
-    waiting = [model]
-    while waiting:
-        message = waiting.pop()
-        if message.DESCRIPTOR.name == "TensorProto":
-            yield message
-            continue
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                waiting.extend([value] if isinstance(value, Message) else value)
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _tensors(inner)
 
 
 def _in_onnx(path: Path) -> str | None:
@@ -292,11 +349,13 @@ def torch_digest(path: Path) -> str:
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """Raises RunError where one is compressed: torch stores its members, and others may grow without bound."""
+    """Raises RunError where they would grow: torch stores its members as they are, each in a place of its own."""
     entries = archive.infolist()
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
             raise RunError(f"{path} holds {entry.filename!r} compressed", "this is not a file of ours")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise RunError(f"{path} has members that lie in one another", "this is not a file of ours")
     return entries
 
 
