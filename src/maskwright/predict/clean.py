@@ -24,7 +24,7 @@ from maskwright.predict.ensemble import split_names
 from maskwright.predict.hub import WEIGHTS
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import is_exported
-from maskwright.predict.save import Answers, save_answers
+from maskwright.predict.save import Answers, AnswersRasters, identity_of, save_answers
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture, Prediction
 
@@ -146,6 +146,10 @@ class Cleaned:
         said = self.predictor(image)
         return replace(said, mask=clean(cut(said, self.cleaning.threshold), self.cleaning))
 
+    @property
+    def check(self) -> bool:
+        return isinstance(self.predictor, AnswersRasters) and self.predictor.check
+
     def save_raster(
         self, file: Path, targets: Mapping[Kind, Path], count: bool = False, progress: Progress = SILENT
     ) -> NoReturn:
@@ -153,7 +157,7 @@ class Cleaned:
         raise DataError(f"{file} is a raster, and those are not cleaned", "leave out --clean")
 
     def identity(self) -> str:
-        return f"{self.predictor.identity()} {self.cleaning.model_dump_json()}"
+        return f"{identity_of(self.predictor)} {self.cleaning.model_dump_json()}"
 
     save = save_answers
 
