@@ -153,7 +153,6 @@ DONE = {"name": "0000.png", "stamp": [1, 2], "outputs": ["0000.png"], "source": 
         DONE | {"review": ".."},
         DONE | {"outputs": ["../victim.txt"]},
         DONE | {"outputs": ["a\0b"]},
-        DONE | {"facts": {"size": [1, 1], "pixels": 3, "objects": []}},
         DONE | {"seams": {"difference": 0, "row": 0, "column": 0, "changed": 0, "pixels": 0}},
     ],
 )
@@ -170,14 +169,26 @@ def test_a_line_of_a_stranger_is_skipped(line: object, tmp_path: Path) -> None:
     assert (tmp_path / "victim.txt").read_text() == "precious"
 
 
-def test_an_overlay_that_is_none_cannot_be_removed(tmp_path: Path) -> None:
-    """Names that fit and are no files of ours end in one line."""
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"review": "folder"}, "out cannot be written to: .*; choose another --out"),
+        ({"facts": {"size": [1, 1], "pixels": 3, "objects": []}}, r"jsonl is not of our making; choose"),
+    ],
+)
+def test_a_line_that_fits_and_leads_to_nonsense_is_told(
+    change: dict[str, object], says: str, tmp_path: Path
+) -> None:
     photos, out = write_photos(tmp_path / "photos", 1), tmp_path / "out"
     (out / "review/folder").mkdir(parents=True)
-    head = {"format": 1, "model": identity_of(Grey())}
-    (out / NAME).write_text(f"{json.dumps(head)}\n{json.dumps(DONE | {'review': 'folder'})}\n")
-    with pytest.raises(RunError, match=r"out cannot be written to: .*; choose another --out"):
-        Grey().save(out, photos)
+    Grey().save(out, photos)
+    Grey().save(out, photos, save=["mask", "statistics"])
+    *others, done, tables = (out / NAME).read_text().splitlines()
+    (out / NAME).write_text("\n".join([*others, json.dumps(json.loads(done) | change), tables, ""]))
+    if "review" in change:
+        (photos / "0000.png").write_bytes(b"broken")
+    with pytest.raises(RunError, match=says):
+        Grey().save(out, photos, save=["mask", "statistics"])
 
 
 def test_an_entry_comes_back_as_it_was(tmp_path: Path) -> None:

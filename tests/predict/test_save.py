@@ -28,6 +28,7 @@ from maskwright.data.image_io import image_size, read_image
 from maskwright.errors import DataError, RunError
 from maskwright.files import write_bytes
 from maskwright.predict import save as save_module
+from maskwright.predict.backends import OnnxRuntime
 from maskwright.predict.encode import Kind
 from maskwright.predict.ensemble import Ensemble
 from maskwright.predict.journal import NAME
@@ -389,6 +390,51 @@ def test_memory_that_runs_out_costs_one_picture(photos: Path, tmp_path: Path) ->
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
             return super().__call__(image)
 
+    results = Small().save(tmp_path / "out", photos)
+    assert [bool(saved.error) for saved in results] == [False, True, False, False, False, False]
+    assert "0001.png needs more memory than there is; cut it with --tile" in results[1].error
+
+
+def hungry() -> OnnxRuntime:
+    """A graph that asks for H W 2^40 bytes, more than any address reaches."""
+    from onnx import TensorProto, helper
+
+    factor = helper.make_node("Constant", [], ["factor"], value_ints=[1, 1 << 20, 1 << 20, 1])
+    nodes = [
+        factor,
+        helper.make_node("Shape", ["images"], ["shape"]),
+        helper.make_node("Mul", ["shape", "factor"], ["large"]),
+        helper.make_node("ConstantOfShape", ["large"], ["mask"]),
+    ]
+    images, mask = (
+        helper.make_tensor_value_info(name, kind, ["N", "H", "W", "C"])
+        for name, kind in (("images", TensorProto.UINT8), ("mask", TensorProto.FLOAT))
+    )
+    graph = helper.make_graph(nodes, "hungry", [images], [mask])
+    opset = helper.make_opsetid("", 17)
+    return OnnxRuntime.of_graph(helper.make_model(graph, opset_imports=[opset], ir_version=8), 1)
+
+
+@pytest.mark.parametrize("where", ["picture", "answer"])
+def test_memory_that_runs_out_in_an_exported_file_costs_one_picture(
+    where: str, photos: Path, tmp_path: Path
+) -> None:
+    backend = hungry()
+
+    class Small(Grey):
+        def picture(self, image: object) -> Picture:
+            if where == "picture" and str(image).endswith("0001.png"):
+                raise MemoryError
+            return super().picture(image)
+
+        def __call__(self, image: object) -> Prediction:
+            if where == "answer" and self.asked == 1:
+                self.asked += 1
+                backend(np.asarray(image)[None], ("mask",))
+            return super().__call__(image)
+
+    with pytest.raises(RunError, match="too little memory for pictures of 1 x 30 x 40 x 1 with the graph"):
+        backend(np.zeros((1, 30, 40, 1), np.uint8), ("mask",))
     results = Small().save(tmp_path / "out", photos)
     assert [bool(saved.error) for saved in results] == [False, True, False, False, False, False]
     assert "0001.png needs more memory than there is; cut it with --tile" in results[1].error

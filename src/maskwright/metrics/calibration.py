@@ -117,7 +117,7 @@ def expected_dice(
     No foreground in the mask at all: it is right if the truth has none, so 1 - that largest probability.
     0 where a probability is not finite: nothing is known of such a mask.
     """
-    if not math.isfinite(probabilities_KHW.sum(dtype=np.float64)):
+    if not np.isfinite(probabilities_KHW).all():
         return 0.0
     classes = range(1, len(probabilities_KHW)) if foreground is None else foreground
     pixels_K = np.bincount(mask_HW.ravel(), minlength=len(probabilities_KHW))

@@ -230,13 +230,18 @@ class Journal:
             self.ours.update(dict.fromkeys(new, ""))
 
     def facts(self, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
-        """Of the pictures of these names, read one after the other; those that are not done are left out."""
+        """Of the pictures of these names, read one after the other; those that are not done are left out. Raises
+        RunError: a stranger wrote them."""
         assert self._file is not None, "begin() comes first"
         with open(self._file.fileno(), "rb", closefd=False) as lines:
             for name in names:
                 if name in self._places:
                     lines.seek(self._places[name])
-                    yield name, Facts.from_json(json.loads(lines.readline())["facts"])
+                    try:
+                        found = FACTS.validate_python(json.loads(lines.readline())["facts"])
+                    except NONSENSE as error:
+                        raise RunError(f"{self.path} is not of our making", "choose another --out") from error
+                    yield name, found
 
     def close(self) -> None:
         """What was begun and is not there is not ours: somebody else may put it there."""
@@ -280,11 +285,8 @@ class Journal:
     def _take(self, values: Any, place: int) -> None:
         """Raises NONSENSE."""
         if isinstance(values, dict) and "stamp" in values:
-            facts = values.pop("facts", None)
-            entry = Entry.model_validate(values)
-            if facts is not None:
-                FACTS.validate_python(facts)
-            self._know(entry, None if facts is None else place)
+            has_facts = values.pop("facts", None) is not None
+            self._know(Entry.model_validate(values), place if has_facts else None)
             return
         note = Note.model_validate(values)
         for name in (*note.ours, *note.whole):
