@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import uuid
@@ -98,6 +99,15 @@ def write_new(path: Path, content: bytes) -> None:
             new.write(content)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def file_hash(file: Path) -> str:
+    """16 hex digits of the SHA-256 of its content; empty where it cannot be read."""
+    try:
+        with open(file, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def publish(source: Path, target: Path, names: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor
 import maskwright
 from maskwright.config import Recipe, flatten, make_recipe
 from maskwright.errors import RunError
+from maskwright.files import file_hash as file_hash
 from maskwright.files import write_text
 
 SAMPLES = 4
@@ -263,15 +264,6 @@ def revision() -> str:
 def recipe_hash(recipe: Mapping[str, object]) -> str:
     """16 hex digits of its JSON with sorted keys."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def file_hash(file: Path) -> str:
-    """16 hex digits of the SHA-256 of its content; empty where it cannot be read."""
-    try:
-        with open(file, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-    except OSError:
-        return ""
 
 
 def tensors_hash(tensors: Iterable[Tensor | None]) -> str:

@@ -104,7 +104,7 @@ def test_a_picture_in_the_place_of_a_mask_that_was_never_written(tmp_path: Path)
 
 def test_what_a_stop_left_unwritten_is_not_ours(tmp_path: Path) -> None:
     class Stopped(Grey):
-        def __call__(self, image: object) -> None:  # type: ignore[override]
+        def __call__(self, image: object) -> Prediction:
             raise KeyboardInterrupt
 
     photos, out = write_photos(tmp_path / "photos", 2), tmp_path / "out"
@@ -120,7 +120,7 @@ def test_what_another_process_made_meanwhile_stays_ours(tmp_path: Path) -> None:
     """One is stopped while the other, which began the same files, goes on."""
 
     class Meanwhile(Grey):
-        def __call__(self, image: object) -> None:  # type: ignore[override]
+        def __call__(self, image: object) -> Prediction:
             Grey().save(tmp_path / "out", photos, save=["mask", "statistics"])
             raise KeyboardInterrupt
 

@@ -28,7 +28,7 @@ from maskwright.predict.look import Seams, TiledPrediction, compare, furthest, i
 from maskwright.predict.model_folder import ModelSpec, Seen
 from maskwright.predict.predictor import Predictor
 from maskwright.predict.reach import WHOLE, Context
-from maskwright.predict.save import identity_of
+from maskwright.predict.save import Answers, identity_of
 from maskwright.predict.tiled import Tiled
 from maskwright.predict.tiles import Stretch, blended, stretches
 from maskwright.tensors import Prediction
@@ -340,7 +340,7 @@ def test_who_cuts_and_who_does_not_are_told_apart(tmp_path: Path) -> None:
         made = np.asarray(Image.open(tmp_path / "out/a_plain.png"))
         np.testing.assert_array_equal(made, each(tmp_path / "a.png").mask)
     rules = Cleaning(smallest=2)
-    who = [model, Tiled(model), Cleaned(model, rules), Cleaned(Tiled(model), rules)]
+    who: list[Answers] = [model, Tiled(model), Cleaned(model, rules), Cleaned(Tiled(model), rules)]
     assert len({identity_of(each) for each in who}) == 4
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from scipy import ndimage
 from maskwright.config import Part, Share
 from maskwright.data.classes import ClassMap
 from maskwright.errors import DataError, RunError
-from maskwright.files import write_text
+from maskwright.files import file_hash, write_text
 from maskwright.metrics.masks import parts
 from maskwright.predict.encode import Kind
 from maskwright.predict.ensemble import split_names
@@ -196,10 +195,7 @@ def load_cleaning(model: Path) -> KeptCleaning:
 
 def weights_digest(model: Path) -> str:
     """Of `model/model.safetensors`. Raises RunError where it is missing."""
-    try:
-        with open(model / WEIGHTS, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise RunError(
-            f"{model / WEIGHTS} cannot be read: {error.strerror}", "copy the model again"
-        ) from error
+    digest = file_hash(model / WEIGHTS)
+    if not digest:
+        raise RunError(f"{model / WEIGHTS} cannot be read", "copy the model again")
+    return digest

@@ -88,8 +88,8 @@ class AnswersRasters(Protocol):
 
 
 def identity_of(answers: Answers) -> str:
-    """Its `identity`, and that it cuts nothing: what is cut may get another mask. Folders of earlier versions know no
-    such words, and most are of what cuts: the command line does."""
+    """Its `identity`, and whether it cuts nothing: what is cut may get another mask. Folders of earlier versions, which
+    do not say, are gone on with by what cuts, as the command line does."""
     return answers.identity() + ("" if isinstance(answers, AnswersRasters) else " whole")
 
 
