@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -53,6 +55,17 @@ def test_a_picture_of_another_ending_takes_no_mask(tmp_path: Path) -> None:
     Grey().save(tmp_path / "out", one, save=["plain"])
     refused(tmp_path / "out", one)
     assert mask_of(tmp_path / "out/a.png") == 1
+
+
+def test_a_mask_that_another_picture_took_is_made_again(tmp_path: Path) -> None:
+    one, other = write_shade(tmp_path / "p/a.bmp", 0), write_shade(tmp_path / "q/a.png", 255)
+    Grey().save(tmp_path / "out", one)
+    one.rename(tmp_path / "a.bmp")
+    Grey().save(tmp_path / "out", other)
+    (tmp_path / "a.bmp").rename(one)
+    other.unlink()
+    Grey().save(tmp_path / "out", one)
+    assert mask_of(tmp_path / "out/a.png") == 0
 
 
 def test_nor_does_one_that_gave_other_kinds_before(tmp_path: Path) -> None:
@@ -116,20 +129,47 @@ def test_what_a_stop_left_unwritten_is_not_ours(tmp_path: Path) -> None:
     assert Journal(out, identity_of(Grey())).ours == {}
 
 
-def test_what_another_process_made_meanwhile_stays_ours(tmp_path: Path) -> None:
-    """One is stopped while the other, which began the same files, goes on."""
+def test_what_another_process_made_stays_ours(tmp_path: Path) -> None:
+    """It goes on when the first, which began the same files, is stopped."""
+    begun, stop = threading.Event(), threading.Event()
 
-    class Meanwhile(Grey):
+    class First(Grey):
         def __call__(self, image: object) -> Prediction:
-            Grey().save(tmp_path / "out", photos, save=["mask", "statistics"])
+            begun.set()
+            stop.wait()
             raise KeyboardInterrupt
 
+    class Second(Grey):
+        def __call__(self, image: object) -> Prediction:
+            stop.set()
+            first.join()
+            return super().__call__(image)
+
+    def save(model: Grey) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            model.save(tmp_path / "out", photos, save=["mask", "statistics"])
+
     photos = write_photos(tmp_path / "photos", 2)
-    with pytest.raises(KeyboardInterrupt):
-        Meanwhile().save(tmp_path / "out", photos, save=["mask", "statistics"])
+    first = threading.Thread(target=save, args=[First()])
+    first.start()
+    begun.wait()
+    save(Second())
     model = Grey()
-    model.save(tmp_path / "out", photos, save=["mask", "statistics"])
+    save(model)
     assert model.asked == 0
+
+
+def test_what_another_process_makes_in_the_last_moment_stays_ours(tmp_path: Path) -> None:
+    """Between a look for the file and the line that says it is not there."""
+    one, other = Journal(tmp_path, "m"), Journal(tmp_path, "m")
+    one.begin()
+    other.begin()
+    one.begin_files(["a.png"])
+    other.add(Entry(name="a", stamp=(1, 1), outputs=("a.png",), source="/a"), None)
+    one.close()
+    other.close()
+    assert b"unwritten" in (tmp_path / NAME).read_bytes()
+    assert Journal(tmp_path, "m").ours == {"a.png": "/a"}
 
 
 DONE = {"name": "0000.png", "stamp": [1, 2], "outputs": ["0000.png"], "source": "/nowhere"}
