@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Whatever happens, `path` holds the old content or the new one. Raises RunError when the disk is full
     or the folder is read-only; the old file is still there then.
     """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -62,6 +64,10 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """`write` fills a temporary file that takes the place of `path`. Raises RunError, see `replacing`."""
     with replacing(path) as beside:
@@ -75,6 +81,33 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     write_atomic(path, lambda beside: beside.write_bytes(content))
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """The same where there is no such file yet, and nothing where there is one: of several processes, one is first.
+
+    Raises OSError.
+    """
+    beside = _beside(path)
+    try:
+        beside.write_bytes(content)
+        os.link(beside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without hard links, or one that cannot be written to at all
+        with contextlib.suppress(FileExistsError), open(path, "xb") as new:
+            new.write(content)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def file_hash(file: Path) -> str:
+    """16 hex digits of the SHA-256 of its content; empty where it cannot be read."""
+    try:
+        with open(file, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def publish(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -102,12 +135,15 @@ def remove_partials(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def remove_partials_of(paths: Iterable[Path]) -> None:
-    """The same for these files alone, in folders that may hold the work of others."""
+def remove_partials_of(paths: Iterable[Path], before: float = math.inf) -> None:
+    """The same for these files alone, in folders that may hold the work of others: of what was last written to `before`
+    that time."""
     names: dict[Path, set[str]] = {}
     for path in paths:
         names.setdefault(path.parent, set()).add(path.name)
     for folder, wanted in names.items():
         for leftover in folder.glob(".*.partial"):
             if leftover.name[1:].rsplit(".", 2)[0] in wanted:
-                leftover.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its owner was done in this moment
+                    if leftover.stat().st_mtime < before:
+                        leftover.unlink()

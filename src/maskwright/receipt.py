@@ -265,15 +265,6 @@ def recipe_hash(recipe: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def file_hash(file: Path) -> str:
-    """16 hex digits of the SHA-256 of its content; empty where it cannot be read."""
-    try:
-        with open(file, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-    except OSError:
-        return ""
-
-
 def tensors_hash(tensors: Iterable[Tensor | None]) -> str:
     """16 hex digits of the SHA-256 over type, shape and bytes of each, row by row whatever its layout in memory."""
     total = hashlib.sha256()

@@ -205,6 +205,13 @@ def test_expected_dice_without_foreground() -> None:
     assert expected_dice(binary([[0.3, 0.1, 0.4]]), nothing) == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("mask", [0, 1])
+def test_nothing_good_is_expected_of_what_is_no_probability(bad: float, mask: int) -> None:
+    shares = binary([[0.9, bad, 0.1]])
+    assert expected_dice(shares, np.full((1, 3), mask, np.uint8)) == 0
+
+
 def test_expected_dice_of_several_classes() -> None:
     """Class 1 in the mask: 2 x 0.7 / (1 + 0.8) = 7 / 9. Class 2 not in it, but there with 0.3: 7 / 9 / 1.3."""
     shares = np.array([[0.0, 0.6], [0.7, 0.1], [0.3, 0.3]], np.float32)[:, None]

@@ -27,6 +27,7 @@ from maskwright.predict import census
 from maskwright.predict import raster as raster_module
 from maskwright.predict import tiles as tiles_module
 from maskwright.predict.clean import Cleaned, Cleaning
+from maskwright.predict.encode import Kind
 from maskwright.predict.model_folder import Seen, save_model
 from maskwright.predict.raster import open_source, predict_raster
 from maskwright.predict.tiled import Tiled
@@ -380,6 +381,22 @@ def test_statistics_of_a_raster_are_those_of_the_picture(ortho: Path, tmp_path: 
     rows = list(csv.DictReader((tmp_path / "holey" / "pixels.csv").read_text().splitlines()))
     (mask,), _ = read(tmp_path / "holey" / "ortho.tif")
     assert [int(row["pixels"]) for row in rows] == np.bincount(mask[mask != 255], minlength=3).tolist()
+
+
+def test_outlines_that_are_nowhere_cost_no_statistics(tmp_path: Path) -> None:
+    """The corners of a full disk see past the earth; its pixels are counted all the same."""
+    place = rasterio.Affine(1e6, 0, -5.5e6, 0, -1e6, 5.5e6)
+    pixels = np.maximum(noise(11, 11).transpose(2, 0, 1), 1)
+    disk = write_raster(
+        tmp_path / "disk.tif", pixels, crs="+proj=geos +h=35785831 +lon_0=0 +sweep=y", transform=place
+    )
+    kinds: tuple[Kind, ...] = ("mask", "polygons", "statistics")
+    (saved,) = Tiled(predictor(2)).save(tmp_path / "out", disk, save=kinds)
+    assert "has no outline in longitude and latitude" in saved.error
+    assert [path.name for path in saved.outputs] == ["disk.tif"]
+    rows = list(csv.DictReader((tmp_path / "out" / "pixels.csv").read_text().splitlines()))
+    (mask,), _ = read(tmp_path / "out" / "disk.tif")
+    assert [int(row["pixels"]) for row in rows] == np.bincount(mask.ravel(), minlength=3).tolist()
 
 
 def test_noise_costs_the_statistics_alone(

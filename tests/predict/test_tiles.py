@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,18 +14,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float32
+from PIL import Image
 from tests.predict.test_predictor import build_from_spec_randomly
 
 from maskwright.config import InputConfig, ModelConfig
 from maskwright.data.tiles import Window
 from maskwright.errors import ConfigError, DataError
 from maskwright.predict import tiles as tiles_module
+from maskwright.predict.clean import Cleaned, Cleaning
 from maskwright.predict.ensemble import Ensemble
 from maskwright.predict.layout import Layout, choose_layout
 from maskwright.predict.look import Seams, TiledPrediction, compare, furthest, in_tiles
 from maskwright.predict.model_folder import ModelSpec, Seen
 from maskwright.predict.predictor import Predictor
 from maskwright.predict.reach import WHOLE, Context
+from maskwright.predict.save import Answers, identity_of
 from maskwright.predict.tiled import Tiled
 from maskwright.predict.tiles import Stretch, blended, stretches
 from maskwright.tensors import Prediction
@@ -287,6 +291,57 @@ def test_tiled_is_called_like_a_predictor() -> None:
     whole = Tiled(model)(picture)
     assert not isinstance(whole, TiledPrediction)
     np.testing.assert_array_equal(whole.probabilities, model(picture).probabilities)
+
+
+def test_seams_and_notes_are_kept(tmp_path: Path) -> None:
+    """What was predicted before is looked at whole once it is asked for, and then told of again."""
+    Image.fromarray(noise(200, 220)).save(tmp_path / "a.png")
+    Image.fromarray(noise(40, 50)).save(tmp_path / "small.png")
+    asked: list[np.ndarray] = []
+
+    class Counted(Predictor):
+        def __call__(self, image: Any) -> Prediction:
+            asked.append(image)
+            return super().__call__(image)
+
+    made = predictor(3)
+    model = Counted(made.spec, made.network, made.device, made.tta)
+
+    def saved(check: bool, **options: Any) -> list[tuple[tuple[str, ...], Seams | None]]:
+        asked.clear()
+        results = Tiled(model, (96, 96), check).save(tmp_path / "out", f"{tmp_path}/*.png", **options)
+        return [(result.notes, result.seams) for result in results]
+
+    (notes, none), nothing = saved(False)
+    assert notes
+    assert none is None
+    assert nothing == ((), None)
+    (again, seams), nothing = saved(True)
+    assert again == notes
+    assert seams is not None
+    assert seams.difference > 0
+    assert nothing == ((), None)
+    assert saved(True) == [(notes, seams), nothing]
+    assert not asked
+    assert saved(False) == [(notes, None), nothing]
+    assert not asked
+    assert saved(False, save=["plain"]) == [(notes, None), nothing]
+    assert asked
+    assert saved(True, save=["mask", "plain"]) == [(notes, seams), nothing]
+    assert not asked
+
+
+def test_who_cuts_and_who_does_not_are_told_apart(tmp_path: Path) -> None:
+    """A model that learned on tiles answers otherwise where it is cut."""
+    Image.fromarray(noise(300, 300)).save(tmp_path / "a.png")
+    model = predictor(2, fit="resize", seen=Seen(size=(96, 96), tiles=True))
+    for each in (model, Tiled(model)):
+        each.save(tmp_path / "out", tmp_path / "a.png", save=["plain"])
+        made = np.asarray(Image.open(tmp_path / "out/a_plain.png"))
+        np.testing.assert_array_equal(made, each(tmp_path / "a.png").mask)
+    rules = Cleaning(smallest=2)
+    who: list[Answers] = [model, Tiled(model), Cleaned(model, rules), Cleaned(Tiled(model), rules)]
+    assert len({identity_of(each) for each in who}) == 4
 
 
 def test_seams_are_where_the_answers_differ_most() -> None:

@@ -27,7 +27,7 @@ from maskwright.export.half import halve
 from maskwright.export.quantise import quantisable, quantise, sensitive
 from maskwright.export.runner import check_runner, write_runner
 from maskwright.export.whole import Whole
-from maskwright.files import publish
+from maskwright.files import file_hash, publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
 from maskwright.predict.ensemble import split_names
@@ -48,7 +48,7 @@ from maskwright.predict.passport import (
 )
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
-from maskwright.receipt import file_hash, read_receipt, receipt_facts, versions
+from maskwright.receipt import read_receipt, receipt_facts, versions
 from maskwright.runfolder import RunFolder
 from maskwright.tensors import Picture
 

@@ -115,7 +115,10 @@ def expected_dice(
     mask has Dice 0 if the truth has it, and does not count otherwise; it weighs the probability that the truth has
     it, taken as the largest p_k of any pixel (a lower bound, and the value if a class comes as one object).
     No foreground in the mask at all: it is right if the truth has none, so 1 - that largest probability.
+    0 where a probability is not finite: nothing is known of such a mask.
     """
+    if not np.isfinite(probabilities_KHW).all():
+        return 0.0
     classes = range(1, len(probabilities_KHW)) if foreground is None else foreground
     pixels_K = np.bincount(mask_HW.ravel(), minlength=len(probabilities_KHW))
     dices, absent = [], [0.0]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from maskwright.errors import RunError
 from maskwright.predict.extras import imported
+from maskwright.predict.memory import OutOfMemory, out_of_memory
 from maskwright.predict.passport import SUFFIXES, Format, Precision, parse_onnx
 
 INPUT = "images"
@@ -166,6 +167,8 @@ def _refused(path: Path, runtime: str, error: Exception) -> RunError:
 
 def _failed(path: Path, runtime: str, images: Pictures, error: Exception) -> RunError:
     shape = " x ".join(map(str, images.shape))
+    if out_of_memory(error):
+        return OutOfMemory(f"{runtime} has too little memory for pictures of {shape} with {path}", "tile")
     return RunError(
         f"{runtime} failed at pictures of {shape} with {path}: {_short(error)}", "export it again, or tile"
     )

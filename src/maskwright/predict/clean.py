@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,14 +17,14 @@ from maskwright.config import Part, Share
 from maskwright.data.classes import ClassMap
 from maskwright.data.part import Part as Page
 from maskwright.errors import DataError, RunError
-from maskwright.files import write_text
+from maskwright.files import file_hash, write_text
 from maskwright.metrics.masks import parts
 from maskwright.predict.encode import Kind
 from maskwright.predict.ensemble import split_names
 from maskwright.predict.hub import WEIGHTS
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import is_exported
-from maskwright.predict.save import Answers, save_answers
+from maskwright.predict.save import Answers, AnswersRasters, identity_of, save_answers
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Mask, Picture, Prediction
 
@@ -147,6 +146,10 @@ class Cleaned:
         said = self.predictor(image)
         return replace(said, mask=clean(cut(said, self.cleaning.threshold), self.cleaning))
 
+    @property
+    def check(self) -> bool:
+        return isinstance(self.predictor, AnswersRasters) and self.predictor.check
+
     def save_raster(
         self, file: Path, targets: Mapping[Kind, Path], count: bool = False, progress: Progress = SILENT
     ) -> NoReturn:
@@ -154,7 +157,7 @@ class Cleaned:
         raise DataError(f"{file} is a raster, and those are not cleaned", "leave out --clean")
 
     def identity(self) -> str:
-        return f"{self.predictor.identity()} {self.cleaning.model_dump_json()}"
+        return f"{identity_of(self.predictor)} {self.cleaning.model_dump_json()}"
 
     save = save_answers
 
@@ -193,10 +196,7 @@ def load_cleaning(model: Path) -> KeptCleaning:
 
 def weights_digest(model: Path) -> str:
     """Of `model/model.safetensors`. Raises RunError where it is missing."""
-    try:
-        with open(model / WEIGHTS, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise RunError(
-            f"{model / WEIGHTS} cannot be read: {error.strerror}", "copy the model again"
-        ) from error
+    digest = file_hash(model / WEIGHTS)
+    if not digest:
+        raise RunError(f"{model / WEIGHTS} cannot be read", "copy the model again")
+    return digest

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from maskwright.errors import RunError
+
 SAID = (
     "can't allocate memory",
     "out of memory",
@@ -14,8 +16,13 @@ SAID = (
 )
 
 
+class OutOfMemory(RunError):
+    """A runtime of exported files ran out of it."""
+
+
 def out_of_memory(error: Exception) -> bool:
     """CUDA and Python have an exception for it; the CPU's allocator, the C++ runtime, oneDNN and ONNX Runtime only have
     words."""
     said = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in SAID)
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemory)
+    return known or any(words in said for words in SAID)

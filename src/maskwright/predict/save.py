@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from maskwright.metrics.calibration import expected_dice
 from maskwright.predict.encode import ENCODE, RASTER_TAILS, Kind, check_kinds
 from maskwright.predict.facts import Facts, facts_of
 from maskwright.predict.inputs import Job, plan
-from maskwright.predict.journal import Entry, Journal, Stamp
+from maskwright.predict.journal import Entry, Journal, Stamp, writing
 from maskwright.predict.look import Seams, TiledPrediction
-from maskwright.predict.memory import out_of_memory
+from maskwright.predict.memory import OutOfMemory, out_of_memory
 from maskwright.predict.pipeline import overlap
 from maskwright.predict.raster import RasterAnswer
 from maskwright.predict.review import FOLDER, Review, check_limit, check_review, write_doubts
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 
 OTHER_OUT = "choose another --out, or move it away"
+STALE = 3600.0
+"""Seconds without a write after which a partial file is what a killed process left, where others may be at work."""
 OF_RASTERS: tuple[Kind, ...] = (*RASTER_TAILS, "statistics")
 
 
@@ -73,11 +76,22 @@ class Answers(Protocol):
 
 @runtime_checkable
 class AnswersRasters(Protocol):
-    """What also knows rasters: Tiled."""
+    """What also knows rasters, and cuts what is large: Tiled."""
+
+    @property
+    def check(self) -> bool:
+        """Whether it compares what it cut with one look."""
+        ...
 
     def save_raster(
         self, file: Path, targets: Mapping[Kind, Path], count: bool = False, progress: Progress = SILENT
     ) -> RasterAnswer: ...
+
+
+def identity_of(answers: Answers) -> str:
+    """Its `identity`, and whether it cuts nothing: what is cut may get another mask. Folders of earlier versions, which
+    do not say, are gone on with by what cuts, as the command line does."""
+    return answers.identity() + ("" if isinstance(answers, AnswersRasters) else " whole")
 
 
 def save_answers(
@@ -114,12 +128,14 @@ def save_answers(
         check_limit(review_below)
     out, whole = Path(out), [kind for kind in FILES if kind in save]
     files = [name for kind in whole for name in FILES[kind]]
-    with closing(Journal(out, self.identity())) as journal:
+    with closing(Journal(out, identity_of(self))) as journal:
         jobs = plan(out, inputs, save, rasters=isinstance(self, AnswersRasters), ours=journal.ours)
         _begin(journal, jobs, files, review_below)
-        asked = Asked(save, review_below, facts=bool(whole))
+        check = isinstance(self, AnswersRasters) and self.check
+        asked = Asked(save, review_below, facts=bool(whole), seams=check)
         saved = list(_saved(self, jobs, journal, asked, progress))
-        names = [job.name for job, each in zip(jobs, saved, strict=True) if not each.error]
+        names = [job.name for job, each in zip(jobs, saved, strict=True) if each.outputs or not each.error]
+        journal.begin_files(files)
         for kind in whole:
             write_whole(kind, out, partial(journal.facts, names), self.classes)
     if review_below is not None:
@@ -128,11 +144,11 @@ def save_answers(
 
 
 def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_below: float | None) -> None:
-    """Nothing that is not ours will be written over or added to; then what is begun is noted. Raises DataError, and
-    RunError where the folder cannot be written to."""
+    """Nothing that is not ours will be written over or added to; then the files of pictures are noted. Raises
+    DataError, and RunError where the folder cannot be written to."""
     targets = [path for job in jobs for path in job.targets.values()]
-    names = [*files, *(path.relative_to(journal.out).as_posix() for path in targets)]
-    others = [name for name in names if name not in journal.ours and (journal.out / name).exists()]
+    names = [path.relative_to(journal.out).as_posix() for path in targets]
+    others = [name for name in (*files, *names) if name not in journal.ours and (journal.out / name).exists()]
     if others:
         more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
         raise DataError(
@@ -152,7 +168,9 @@ def _begin(journal: Journal, jobs: Sequence[Job], files: Sequence[str], review_b
     if review_below is not None and not begun:
         journal.begin_review(review_below)
     journal.begin_files(names)
-    remove_partials_of(journal.out / name for name in names)
+    with journal.alone() as alone:
+        leftovers = [journal.path, *targets, *(journal.out / name for name in files)]
+        remove_partials_of(leftovers, math.inf if alone else time.time() - STALE)
 
 
 @dataclass(frozen=True)
@@ -163,6 +181,7 @@ class Asked:
     review_below: float | None
     facts: bool
     """For the files of the whole call."""
+    seams: bool
 
     @property
     def not_of_rasters(self) -> list[Kind]:
@@ -228,7 +247,8 @@ def _read(predictor: Answers, job: Job) -> Picture | DataError | None:
     if isinstance(job.page, DataError):
         return job.page
     try:
-        return predictor.picture(job.page or job.source)
+        with _memory(job.source):
+            return predictor.picture(job.page or job.source)
     except DataError as error:
         return error
 
@@ -281,7 +301,7 @@ def _memory(source: Path) -> Iterator[None]:
     """Raises DataError where memory runs out: the next picture may be smaller."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OutOfMemory) as error:
         if not out_of_memory(error):
             raise
         raise DataError(
@@ -321,7 +341,7 @@ def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Save
     """The job as an earlier call left it."""
     if job.raster and asked.not_of_rasters:
         return None  # it is refused, whatever was done before
-    entry = journal.find(job, stamp, asked.review_below, facts=asked.facts)
+    entry = journal.find(job, stamp, asked.review_below, facts=asked.facts, seams=asked.seams)
     if entry is None:
         return None
     dice = entry.expected_dice if asked.review_below is not None else None
@@ -331,18 +351,23 @@ def _done(journal: Journal, job: Job, stamp: Stamp | None, asked: Asked) -> Save
         tuple(job.targets.values()),
         expected_dice=math.nan if dice is None else dice,
         review=None if review is None else journal.out / FOLDER / review,
+        notes=entry.notes,
+        seams=entry.seams if asked.seams else None,
     )
 
 
 def _entry(out: Path, job: Job, saved: Saved, stamp: Stamp, asked: Asked) -> Entry:
     return Entry(
-        job.name,
-        stamp,
-        tuple(target.relative_to(out).as_posix() for target in saved.outputs),
-        str(job.source.resolve()),
-        asked.review_below,
-        None if math.isnan(saved.expected_dice) else saved.expected_dice,
-        None if saved.review is None else saved.review.name,
+        name=job.name,
+        stamp=stamp,
+        outputs=tuple(target.relative_to(out).as_posix() for target in saved.outputs),
+        source=str(job.source.resolve()),
+        review_below=asked.review_below,
+        expected_dice=None if math.isnan(saved.expected_dice) else saved.expected_dice,
+        review=None if saved.review is None else saved.review.name,
+        notes=saved.notes,
+        checked=asked.seams,
+        seams=saved.seams,
     )
 
 
@@ -353,7 +378,8 @@ def _review(
     doubts = journal.doubts()
     for job in missing:
         if job.name in doubts and (asked.review_below is not None or not journal.same(job, stamps[job.name])):
-            (journal.out / FOLDER / doubts.pop(job.name)).unlink(missing_ok=True)
+            with writing(journal.out):
+                (journal.out / FOLDER / doubts.pop(job.name)).unlink(missing_ok=True)
     return Review(
         journal.out / FOLDER, asked.review_below, {Path(name).stem.casefold() for name in doubts.values()}
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskwright.data.dataset import Dataset
 from maskwright.errors import RunError
-from maskwright.files import write_text
+from maskwright.files import file_hash, write_text
 from maskwright.receipt import (
     Data,
     Init,
@@ -21,7 +21,6 @@ from maskwright.receipt import (
     Mark,
     Plan,
     Receipt,
-    file_hash,
     flags,
     hardware,
     read_receipt,
