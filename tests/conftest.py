@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from maskwright.config import AugmentConfig
+
+settings.register_profile("calm", deadline=None)  # how long an example takes is up to what else runs here
+settings.load_profile("calm")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
