@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from maskwright.config import AugmentConfig
 
+settings.register_profile("calm", deadline=None)  # how long an example takes is up to what else runs here
+settings.load_profile("calm")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+Words = ParamSpec("Words")
+Answer = TypeVar("Answer")
 
 
 def _real_data(name: str) -> Path:
@@ -46,6 +54,39 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def one_thread_per_worker() -> None:
     """Two test processes share two cores; torch would otherwise start two threads in each."""
     torch.set_num_threads(1)
+
+
+class Clock:
+    """In the place of the module `time`: no time passes but what is said of some work."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def costs(self, seconds: float, work: Callable[Words, Answer]) -> Callable[Words, Answer]:
+        def timed(*words: Words.args, **named: Words.kwargs) -> Answer:
+            self.now += seconds
+            return work(*words, **named)
+
+        return timed
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Training's: 1 s before the first step, 0.2 s a step, 0.4 s a validation, nothing else, on whatever machine."""
+    from maskwright.data.store import prepare
+    from maskwright.training import loop, step
+    from maskwright.training.epoch import validate
+
+    made = Clock()
+    for module in (loop, step):
+        monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(loop, "prepare", made.costs(1.0, prepare))
+    monkeypatch.setattr(step, "load_batch", made.costs(0.2, step.load_batch))
+    monkeypatch.setattr(loop, "validate", made.costs(0.4, validate))
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -233,7 +233,7 @@ def test_labels_keep_their_type(dtype: torch.dtype) -> None:
     assert torch.equal(moved, expected.to(dtype))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**20),
     height=st.integers(1, 24),

@@ -292,10 +292,11 @@ def test_runs_that_start_from_weights_and_go_on_verify(
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.usefixtures("clock")
 def test_a_budget_is_replayed_by_its_plan_and_folds_by_theirs(here: Path, say: Say) -> None:
     """The number of steps came from the clock: a replay could not find it."""
     words = ["train", "--data", "discs", *SMALL, "augment.strength=adaptive"]
-    assert main([*words, "--name", "timed", "--budget", "4s", "--epochs", "100000"]) == 0
+    assert main([*words, "--name", "timed", "--budget", "24s", "--epochs", "100000"]) == 0
     receipt = read_receipt(here / "runs/timed/receipt.json")
     code, said = say("timed", "--steps", "64")
     assert (code, said["verdict"]) == (0, "exact")

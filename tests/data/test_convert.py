@@ -89,7 +89,7 @@ def same(first: Dataset, second: Dataset, *, ids: bool = True) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given=arrays())
 def test_there_and_back(
     tmp_path_factory: pytest.TempPathFactory, form: str, given: dict[str, object]

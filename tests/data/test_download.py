@@ -34,7 +34,9 @@ from maskwright.data.download import Patience, pull
 from maskwright.data.public import Archive, PublicSet
 from maskwright.errors import ConfigError, DataError
 
-QUICK = Patience(tries=3, wait=0.01, timeout=0.5)
+QUICK = Patience(tries=3, wait=0.01)
+HURRIED = replace(QUICK, timeout=1.0)
+"""Only where a server says nothing more: elsewhere a busy machine would look like it."""
 
 
 @dataclass
@@ -52,7 +54,8 @@ class Site:
     cut: int | None = None
     """Close the line after so many bytes of an answer."""
     stall: int | None = None
-    """Say nothing more after so many bytes."""
+    """Say nothing more after so many bytes, until `released`."""
+    released: threading.Event = field(default_factory=threading.Event)
     ranges: bool = True
     back: int = 0
     """Begin an answer to Range so many bytes before what was asked for, and say so."""
@@ -63,8 +66,8 @@ class Site:
     """What Content-Length says of a body of `size`."""
     status: int = 200
     location: str | None = None
-    after: Callable[[Site], None] = lambda site: None
-    """Happens at the end of each answer."""
+    then: Callable[[Site], None] = lambda site: None
+    """Sets the status for the next request; called before an answer leaves, which lets that request come."""
 
     def tag(self, content: bytes) -> str:
         return self.always or f'"{hashlib.sha256(content).hexdigest()[:8]}"'
@@ -76,15 +79,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         site: Site = self.server.site  # type: ignore[attr-defined]
         site.asked.append((self.path, self.headers.get("Range")))
+        status = site.status
+        site.then(site)
         with contextlib.suppress(ConnectionError):  # who was flooded hangs up
-            self._answer(site)
-        site.after(site)
+            self._answer(site, status)
 
-    def _answer(self, site: Site) -> None:
+    def _answer(self, site: Site, status: int) -> None:
         self.close_connection = True
         content = site.files.get(self.path.partition("?")[0])
-        if content is None or site.status != 200:
-            self.send_response(404 if content is None else site.status)
+        if content is None or status != 200:
+            self.send_response(404 if content is None else status)
             if site.location:
                 self.send_header("Location", site.location)
             self.send_header("Content-Length", "0")
@@ -110,13 +114,14 @@ class Handler(BaseHTTPRequestHandler):
         said = site.length(len(body))
         if said is not None:
             self.send_header("Content-Length", str(said))
-        self.end_headers()
         stop = min([len(body), *(limit for limit in (site.cut, site.stall) if limit is not None)])
+        stalls = site.stall is not None and stop == site.stall
+        site.sent += stop  # before it leaves: who has got it may look here
+        self.end_headers()
         self.wfile.write(body[:stop])
         self.wfile.flush()
-        site.sent += stop
-        if site.stall is not None and stop == site.stall:
-            time.sleep(1.0)
+        if stalls:
+            site.released.wait(60)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -133,6 +138,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
+    made.released.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -225,10 +231,16 @@ class Heard:
         self.lines.append(line)
 
 
-def fails(to: Path, *words: str, mirror: str | None = None, kind: type[Exception] = DataError) -> str:
+def fails(
+    to: Path,
+    *words: str,
+    mirror: str | None = None,
+    kind: type[Exception] = DataError,
+    patience: Patience = QUICK,
+) -> str:
     """`pull` ends with one line of `words` and leaves no `to`."""
     with pytest.raises(kind) as caught:
-        pull("toy", to, mirror=mirror, patience=QUICK)
+        pull("toy", to, mirror=mirror, patience=patience)
     line = str(caught.value)
     assert "\n" not in line
     assert getattr(caught.value, "hint", "")
@@ -283,8 +295,8 @@ def test_a_line_that_is_cut_again_and_again_is_taken_up_where_it_was(
 def test_what_came_is_kept_for_the_next_pull(toy: PublicSet, site: Site, tmp_path: Path, fault: str) -> None:
     setattr(site, fault, 1000)
     to = tmp_path / "toy"
-    words = "no byte for 0.5 s" if fault == "stall" else "the line was cut"
-    line = fails(to, words, f"{site.base}/d/images.tar.gz", "same command")
+    words, patience = ("no byte for 1 s", HURRIED) if fault == "stall" else ("the line was cut", QUICK)
+    line = fails(to, words, f"{site.base}/d/images.tar.gz", "same command", patience=patience)
     assert "0.0 of 0 MB" in line
     assert (tmp_path / "toy.part" / "images.tar.gz.part").read_bytes() == IMAGES[:3000]
     setattr(site, fault, None)
@@ -415,7 +427,7 @@ def test_a_server_in_trouble_is_asked_again(toy: PublicSet, site: Site, tmp_path
     def recover(site: Site) -> None:
         site.status = 200 if len(site.asked) == 2 else site.status
 
-    site.after = recover
+    site.then = recover
     heard = Heard()
     pull("toy", tmp_path / "toy", patience=QUICK, progress=heard)
     complete(tmp_path / "toy")
@@ -444,7 +456,7 @@ def test_redirects_are_followed(toy: PublicSet, site: Site, tmp_path: Path) -> N
     def settle(site: Site) -> None:
         site.status = 200
 
-    site.after = settle
+    site.then = settle
     pull("toy", tmp_path / "toy", patience=QUICK)
     complete(tmp_path / "toy")
     assert site.asked[1][0] == "/elsewhere"

@@ -51,7 +51,7 @@ def test_a_hole_where_it_crosses_itself() -> None:
     assert inside[3, 11]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cuts=st.lists(st.integers(-2, 20), min_size=2, max_size=6), side=st.integers(1, 12))
 def test_neighbours_share_no_pixel_and_leave_none(cuts: list[int], side: int) -> None:
     """A square fanned out from a point into triangles along shared edges, corners on half pixels."""

@@ -19,7 +19,7 @@ def painted(runs: rle.Runs, size: tuple[int, int]) -> np.ndarray:
     return columns.reshape(size[::-1]).T
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)))
 def test_both_ways_as_pycocotools(mask: np.ndarray) -> None:
     encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -31,7 +31,7 @@ def test_both_ways_as_pycocotools(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(rle.runs_of({"counts": runs.tolist()}, size, "here"), runs)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=130), max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -9,10 +9,12 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import get_args
 
@@ -358,7 +360,31 @@ def test_progress_goes_to_the_end(zoo: Path) -> None:
     assert watched.seen == [("Decoding", 15, 15)]
 
 
+class Halting:
+    """Progress that says when so many are done, and goes no further."""
+
+    def __init__(self, at: int, there: Event) -> None:
+        self.at, self.there = at, there
+
+    @contextmanager
+    def task(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if done == self.at:
+                self.there.set()
+                threading.Event().wait()
+
+        yield advance
+
+    def say(self, line: str) -> None:
+        raise AssertionError(line)
+
+
 def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path: Path, cache: Path) -> None:
+    """Killed at the first picture, in the middle, when all are written; and at moments that the clock chooses."""
     dataset, config = (
         open_dataset(write_pictures(tmp_path / "many", 60, [(200, 150)])),
         InputConfig(size=SIZE),
@@ -369,33 +395,40 @@ def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path: Path, ca
 
     context = multiprocessing.get_context("forkserver")  # imports torch once, then forks in no time
     context.set_forkserver_preload(["maskwright.data.store"])
-    arguments = {"target": prepare, "args": (dataset, config), "kwargs": {"workers": 1}}
-    undisturbed = []
-    for _ in range(2):  # the first one waits for the imports
-        clean_stores()
-        begun = time.monotonic()
-        process = context.Process(**arguments)  # type: ignore[arg-type]
-        process.start()
-        process.join()
-        undisturbed.append(time.monotonic() - begun)
-        assert [info.folder for info in list_stores()] == [truth.folder]
 
-    chance, outcomes = random.Random(0), []
-    for _ in range(8):
+    def begin(**options: object) -> multiprocessing.process.BaseProcess:
         clean_stores()
-        process = context.Process(**arguments)  # type: ignore[arg-type]
+        process = context.Process(target=prepare, args=(dataset, config), kwargs={"workers": 1, **options})
         process.start()
-        time.sleep(chance.uniform(0.1, 1.1) * undisturbed[1])
+        return process
+
+    def end(process: multiprocessing.process.BaseProcess) -> list[str]:
+        """Kill it; what lies in the cache then. Whatever that is, the next preparation gives what it always gives."""
         process.kill()
         process.join()
-        whole = list_stores()
-        named = [path for path in (cache / "stores").glob("*") if ".partial-" not in path.name]
-        assert [info.folder for info in whole] == named, "a store under its own name is whole"
-        if whole:
-            assert (whole[0].folder / "data.bin").read_bytes() == reference
-        outcomes.append(len(whole))
+        left = sorted(path.name for path in (cache / "stores").glob("*"))
+        whole = [info.folder for info in list_stores()]
+        assert [folder.name for folder in whole] == [name for name in left if ".partial-" not in name]
+        assert all((folder / "data.bin").read_bytes() == reference for folder in whole)
         assert (prepare(dataset, config).folder / "data.bin").read_bytes() == reference
-    assert 0 in outcomes, "not one was killed in time"
+        return left
+
+    for at in (1, 30, 60):
+        there = context.Event()
+        process = begin(progress=Halting(at, there))
+        assert there.wait(60)
+        (left,) = end(process)
+        assert left.startswith(f"{truth.folder.name}.partial-")
+
+    undisturbed, chance = begin(), random.Random(0)
+    begun = time.monotonic()
+    undisturbed.join()
+    seconds = time.monotonic() - begun
+    assert [info.folder for info in list_stores()] == [truth.folder]
+    for _ in range(6):
+        process = begin()
+        time.sleep(chance.uniform(0.1, 1.1) * seconds)
+        end(process)
 
 
 HUNGRY = """

@@ -177,7 +177,7 @@ def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     refused(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), kind=st.sampled_from(["tar", "tar.gz", "zip"]))
 def test_broken_bytes_end_in_one_line_or_in_files(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, kind: str

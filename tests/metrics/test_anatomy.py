@@ -135,7 +135,7 @@ def noisy(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, predicted.astype(np.uint8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seeds, st.integers(1, 16), st.integers(1, 16), st.sampled_from([None, (0, 1, 2, 3), (2,)]), st.booleans()
 )

@@ -87,7 +87,7 @@ def test_every_bin_of_a_loop_over_pixels(classes: int) -> None:
     assert brier == pytest.approx(squares, rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     classes=st.integers(2, 6), seed=st.integers(0, 10**6), rows=st.integers(1, 9), columns=st.integers(1, 9)
 )

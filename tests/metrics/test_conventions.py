@@ -20,7 +20,7 @@ from maskwright.metrics.counts import confusion, tally
 from maskwright.metrics.scores import Scores, scores
 from maskwright.tensors import IGNORE
 
-patient = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no counterexample."""
 
 

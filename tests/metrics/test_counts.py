@@ -15,7 +15,7 @@ from maskwright.metrics.contract import DEFAULT, MetricContract
 from maskwright.metrics.counts import confusion, confusions, count, tally
 from maskwright.tensors import IGNORE
 
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no counterexample."""
 
 

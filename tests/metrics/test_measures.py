@@ -47,7 +47,7 @@ def everything(seed: int, images: int, classes: int = 3) -> Tallies:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.data())
 def test_contours_are_averaged_as_dice_image_is(seed: int, images: int, data: st.DataObject) -> None:
     policy = st.sampled_from(["skip", "zero", "one"])

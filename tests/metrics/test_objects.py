@@ -79,7 +79,7 @@ def test_a_region_over_two_objects_costs_both() -> None:
     assert not invented
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
 def test_objects_add_up_to_the_counts(seed: int, height: int, width: int) -> None:
     random = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ from maskwright.metrics.measures import METRICS, dice, iou
 from maskwright.metrics.scores import CSV_COLUMNS, Scores, merge, scores, summary
 
 NAMES = ("background", "soil", "rock")
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no counterexample."""
 
 

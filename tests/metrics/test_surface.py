@@ -16,7 +16,7 @@ from maskwright.metrics.masks import pair
 from maskwright.metrics.measures import Tallies, surface_values
 from maskwright.metrics.surface import Surface, surface
 
-few = settings(deadline=None, max_examples=30)
+few = settings(max_examples=30)
 seeds = st.integers(0, 2**32 - 1)
 UNKNOWN = 255
 

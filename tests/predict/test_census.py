@@ -51,7 +51,7 @@ def probabilities(facts: Facts) -> list[float | None]:
     return [*(each.probability for each in facts.pixels), *(each.probability for each in facts.objects)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 40),
     st.integers(1, 30),

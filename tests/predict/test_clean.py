@@ -73,7 +73,7 @@ def test_by_hand(cleaning: Cleaning, before: np.ndarray, after: np.ndarray | Non
     np.testing.assert_array_equal(found, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MASKS, st.integers(0, 12), st.integers(0, 12))
 def test_what_is_left_is_large_enough(before: np.ndarray, holes: int, smallest: int) -> None:
     copy = before.copy()
@@ -91,7 +91,7 @@ def test_what_is_left_is_large_enough(before: np.ndarray, holes: int, smallest: 
         assert after is before
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1)),
     st.integers(2, 12),

@@ -73,7 +73,7 @@ def test_plain_and_colour_masks() -> None:
         np.testing.assert_array_equal(np.asarray(image), np.array(CLASSES.colours)[prediction.mask])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.7, 2.0]), st.integers(1, 20), st.integers(1, 20))
 def test_geojson_drawn_again_is_the_mask(seed: int, smooth: float, height: int, width: int) -> None:
     prediction = said((height, width), seed, smooth)
@@ -112,7 +112,7 @@ def test_run_lengths_are_those_of_pycocotools() -> None:
     np.testing.assert_array_equal(canvas, prediction.mask)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12))
 def test_the_run_lengths_of_each_region(seed: int, height: int, width: int) -> None:
     flags = np.random.default_rng(seed).random((height, width)) < 0.5

@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,13 +222,12 @@ def test_every_family_has_its_shapes_without_memory(name: str) -> None:
 def test_a_huge_network_is_refused_before_it_has_memory(folder: Path) -> None:
     """A billion parameters, four gigabytes, over the weights of a small one."""
     resource = pytest.importorskip("resource")
-    build_from_spec(small_spec(model=ModelConfig(name="setr-naive:test_vit")))  # imports take memory and time
+    build_from_spec(small_spec(model=ModelConfig(name="setr-naive:test_vit")))  # imports take memory
     tamper(folder, lambda c: c["model"].update(name="setr-naive:vit_giant_patch14_224", width=32, depth=4))
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(RunError, match=r"does not fit its config\.json: .* where setr-naive:vit_giant"):
         load_model(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
-    assert time.process_time() - begun < 10
 
 
 def test_a_network_of_the_zoo_comes_back_bit_for_bit(tmp_path: Path) -> None:

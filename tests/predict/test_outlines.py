@@ -30,7 +30,7 @@ def twice_area(ring: Ring) -> int:
     return sum(x * v - u * y for (x, y), (u, v) in itertools.pairwise([*ring, ring[0]]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(FLAGS)
 def test_drawn_again_they_are_the_mask(flags: np.ndarray) -> None:
     size = (flags.shape[0], flags.shape[1])
@@ -42,7 +42,7 @@ def test_drawn_again_they_are_the_mask(flags: np.ndarray) -> None:
         assert outline.area == np.sum(objects == number)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(FLAGS)
 def test_polygons_are_valid(flags: np.ndarray) -> None:
     """Rings are simple and turn at every corner, holes lie within, and parts that share a side are one polygon."""

@@ -81,7 +81,7 @@ def apart(model: Predictor | Ensemble, picture: np.ndarray, layout: Layout) -> f
     share=st.floats(0, 0.5),
     believed=st.floats(0, 1),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_shares_sum_to_1_and_spare_the_margins(
     length: int, strides: int, stride: int, share: float, believed: float
 ) -> None:
