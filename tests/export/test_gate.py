@@ -210,8 +210,27 @@ PICTURES = [np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 def test_nothing_is_quantised_where_every_layer_is_kept() -> None:
     graph = small_graph(["network/a", "before"])
-    assert "QuantizeLinear" in kinds(quantise(graph, PICTURES))
-    assert quantise(graph, PICTURES, ["network/a"]) is graph
+    assert "QuantizeLinear" in kinds(quantise(graph, PICTURES, ["network/a"]))
+    assert quantise(graph, PICTURES, []) is graph
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_what_lies_between_the_layers_takes_part_where_it_flips_few(
+    between: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layer, two additions, layer: the first sum becomes bytes, or stays in floats."""
+    attempts = iter([between, True])
+    monkeypatch.setattr(exporter, "_flips_few", lambda *_: next(attempts))
+    graph = small_graph(["network/a", "network/b"])
+    graph.graph.node[3].input[0] = "all"
+    for place, (given, sum) in enumerate((("1", "some"), ("some", "all"))):
+        node = onnx.helper.make_node("Add", [given, "1"], [sum], name=f"network/add{place}")
+        graph.graph.node.insert(3 + place, node)
+    made, kept = _in_int8(graph, PICTURES, 1, Silent())
+    assert kept == ()
+    in_bytes = {node.input[0] for node in made.graph.node if node.op_type == "QuantizeLinear"}
+    assert {"1", "all"} <= in_bytes
+    assert ("some" in in_bytes) == between
 
 
 def test_int8_says_truly_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from maskwright.evaluation import check_classes
 from maskwright.export.gate import PICTURES, TOLERANCES, chosen, prove, spread
 from maskwright.export.graph import save_ir, save_onnx, save_program, stamp_ir, to_onnx, trace
 from maskwright.export.half import halve
-from maskwright.export.quantise import quantisable, quantise, sensitive
+from maskwright.export.quantise import BETWEEN, HEAVY, quantisable, quantise, sensitive
 from maskwright.export.runner import check_runner, write_runner
 from maskwright.export.whole import Whole
 from maskwright.files import file_hash, publish
@@ -211,20 +211,23 @@ def _make(
 def _in_int8(
     graph: Any, shown: Sequence[Picture], threads: int | None, progress: Progress
 ) -> tuple[Any, tuple[str, ...]]:
-    """The graph in 8 bits, with as few layers left in fp32 as keep it well within the tolerance, and their names;
-    or the last attempt, about which the gate decides. Raises RunError where there is nothing to quantise.
+    """The graph in 8 bits: all of it, or the layers alone where that flips too many pixels, or with as few of these
+    left in fp32 as keep it well within the tolerance; and the names of those left. Where nothing helps it is the last
+    attempt, about which the gate decides. Raises RunError where there is nothing to quantise.
     """
     if not quantisable(graph):
         raise RunError("the network has no layer that could compute in 8 bits", "use --precision fp32")
-    made = quantise(graph, shown)
     kept: tuple[str, ...] = ()
-    if _flips_few(graph, made, shown, threads):
-        return made, kept
+    heavy = quantisable(graph)
+    for nodes in (quantisable(graph, (*HEAVY, *BETWEEN)), heavy):
+        made = quantise(graph, shown, nodes)
+        if _flips_few(graph, made, shown, threads):
+            return made, kept
     progress.say("8 bits everywhere flip too many pixels: looking for the layers that need more")
     ranked = sensitive(graph, shown[:: len(shown) // SEEN_CLOSELY + 1], threads, progress)
     for number in (number for number in STEPS if number < len(ranked)):
         kept = ranked[:number]
-        made = quantise(graph, shown, kept)
+        made = quantise(graph, shown, [name for name in heavy if name not in kept])
         if _flips_few(graph, made, shown, threads):
             break
     return made, kept

@@ -16,24 +16,43 @@ from maskwright.predict.extras import imported
 from maskwright.progress import SILENT, Progress
 from maskwright.tensors import Picture
 
-QUANTISED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-"""Where the time goes. What lies between them (additions, activations) takes part where the runtime fuses it."""
+HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""Where the time goes."""
+BETWEEN = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "GlobalAveragePool",
+    "LeakyRelu",
+    "MaxPool",
+    "Mul",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Sigmoid",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+"""What lies between the heavy ones: where it computes in floats, each of its numbers is made out of a byte and becomes
+one again, which took a fifth of the time of an int8 LinkNet. Softmax is not there: it made SegFormer no faster."""
 
 
-def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) -> Any:
-    """A ModelProto whose network computes in 8 bits, but for the nodes called `keep`.
+def quantise(model: Any, pictures: Sequence[Picture], nodes: Sequence[str]) -> Any:
+    """A ModelProto whose `nodes` compute in 8 bits.
 
     Weights are signed, per output channel; activations unsigned, by their range on `pictures` (HWC uint8, each alone at
     its own size). Written as QuantizeLinear and DequantizeLinear pairs, which ONNX Runtime and OpenVINO both fuse.
-    Where all are kept it is `model` itself. Raises RunError where ONNX Runtime cannot.
+    Without nodes it is `model` itself. Raises RunError where ONNX Runtime cannot.
     """
     imported("onnxruntime")
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    kept = set(keep)
-    chosen = [name for name in quantisable(model) if name not in kept]
-    if not chosen:  # ONNX Runtime takes an empty list for all nodes
+    if not nodes:  # ONNX Runtime takes an empty list for all nodes
         return model
     with tempfile.TemporaryDirectory(prefix="maskwright-") as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
@@ -45,8 +64,8 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
                     target,
                     _reader(pictures),
                     quant_format=QuantFormat.QDQ,
-                    op_types_to_quantize=list(QUANTISED),
-                    nodes_to_quantize=chosen,
+                    op_types_to_quantize=[*HEAVY, *BETWEEN],
+                    nodes_to_quantize=list(nodes),
                     per_channel=True,
                     activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
@@ -61,15 +80,15 @@ def quantise(model: Any, pictures: Sequence[Picture], keep: Sequence[str] = ()) 
         return onnx.load(target)
 
 
-def quantisable(model: Any) -> list[str]:
-    """Names of the network's nodes that have an 8-bit counterpart, in the order of the graph."""
-    return [node.name for node in model.graph.node if node.op_type in QUANTISED and in_network(node.name)]
+def quantisable(model: Any, kinds: Sequence[str] = HEAVY) -> list[str]:
+    """Names of the network's nodes of some kinds, in the order of the graph."""
+    return [node.name for node in model.graph.node if node.op_type in kinds and in_network(node.name)]
 
 
 def sensitive(
     model: Any, pictures: Sequence[Picture], threads: int | None = None, progress: Progress = SILENT
 ) -> tuple[str, ...]:
-    """Names of the nodes that can be quantised, worst first: by how far the logits of `pictures` go, in the mean
+    """Names of the heavy nodes, worst first: by how far the logits of `pictures` go, in the mean
     square, when this node alone is quantised. An early layer with little noise of its own may matter more than a late
     one.
     """
@@ -78,8 +97,7 @@ def sensitive(
     noise: dict[str, float] = {}
     with progress.task("Judging layers", len(names)) as done:
         for name in names:
-            alone = quantise(model, pictures, [other for other in names if other != name])
-            said = _logits(alone, pictures, threads)
+            said = _logits(quantise(model, pictures, [name]), pictures, threads)
             noise[name] = sum(
                 float(np.square(here - there).mean()) for here, there in zip(said, truth, strict=True)
             )
