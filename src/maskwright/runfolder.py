@@ -14,6 +14,7 @@ from maskwright.config import Recipe, load_recipe
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import RunError
 from maskwright.files import write_text
+from maskwright.folds import check_no_folds
 from maskwright.progress import Progress
 
 METRIC_COLUMNS = (
@@ -63,6 +64,7 @@ class RunFolder:
         for folder in folders:  # a run is often named after a folder of data that lies here as well
             if (run := cls(folder)).recipe_file.is_file():
                 return run
+        check_no_folds(path_or_name, runs)
         if folders:
             raise RunError(
                 f"{folders[0]} is not a run folder: it has no recipe.yaml", "`maskwright runs` lists them"

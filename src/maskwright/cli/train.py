@@ -105,7 +105,7 @@ def train(
             word = (*given, *overrides, "--dry-run")[0]
             raise ConfigError(f"{word} cannot go with --resume, which takes all from the run", "leave it out")
         with _stoppable(resume):
-            return _trained(Run.open(resume).resume(**common))
+            return _trained(Run.open(resume).resume(**common), skip_broken)
     chosen = choose_recipe(recipe, overrides)
     if dry_run:
         dataset = None
@@ -125,7 +125,8 @@ def train(
             )
         return _cross_validated(result)
     with _stoppable(name):
-        return _trained(train_run(chosen, dataset, name=name, init=init, budget=budget, **common))
+        run = train_run(chosen, dataset, name=name, init=init, budget=budget, **common)
+        return _trained(run, skip_broken)
 
 
 @contextmanager
@@ -145,14 +146,19 @@ def _advised(recipe: Recipe, found: tuple[Advice, ...]) -> Answer:
     return Answer(document, "\n".join([recipe.to_yaml().rstrip(), *(f"# {advice}" for advice in found)]))
 
 
-def _trained(run: Run) -> Answer:
+def _trained(run: Run, skip_broken: bool) -> Answer:
     from rich.console import Group
 
+    from maskwright.report.words import MAKES_TEST
+
     scores = run.scores("validation")
+    testable = bool(run.folder.read_dataset(skip_broken=skip_broken).split("test"))
     text = Group(
         scores_text(scores, f"{run.name}: validation"),
         f"The run lies in {run.path}: report.html, predictions.png, model/",
-        f"Next: maskwright evaluate {run.path} --split test",
+        f"Next: maskwright evaluate {run.path} --split test"
+        if testable
+        else f"The data have no test split. Next: keep pictures for one ({MAKES_TEST}), or train with --folds 5",
     )
     return Answer({"run": run.path, "scores": scores.summary()}, text)
 
@@ -163,6 +169,7 @@ def _cross_validated(result: CrossValidation) -> Answer:
     text = Group(
         scores_text(result.scores, f"{result.path.name}: every picture by the model that never saw it"),
         f"The runs lie in {result.path}",
+        f"Next: maskwright predict {'+'.join(str(run.path) for run in result.runs)} PICTURES --out masks/",
     )
     return Answer(
         {"path": result.path, "runs": [run.path for run in result.runs], "scores": result.scores.summary()},

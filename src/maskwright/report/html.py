@@ -40,6 +40,7 @@ class ReportInput:
     """Facts about the data set: what -> value, both for reading."""
     classes: Sequence[tuple[str, Colour]]
     splits: Sequence[Split] = ()
+    """Those that there are; empty where the data are not on this machine any more."""
     metrics: Sequence[Mapping[str, float]] = ()
     """The rows of metrics.csv."""
     best_epoch: int = 0
@@ -69,7 +70,14 @@ def render_report(report: ReportInput) -> str:
         split=split,
         verdict=None
         if scores is None
-        else verdict(report.name, report.recipe, report.scores, report.metrics, report.best_epoch),
+        else verdict(
+            report.name,
+            report.recipe,
+            report.scores,
+            report.metrics,
+            report.best_epoch,
+            testable=not report.splits or any(part.name == "test" for part in report.splits),
+        ),
         headline=None if scores is None else sections.headline(split, scores),
         every=sections.every_score(report.scores),
         galleries=_galleries(report.galleries.get(split, ())),
