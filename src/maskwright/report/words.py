@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskwright.config import Recipe
+from maskwright.config import Recipe, flatten
 from maskwright.metrics.anatomy import WORDS
 from maskwright.metrics.counts import Confusion
 from maskwright.metrics.scores import Score, Scores
@@ -86,6 +86,20 @@ def number(count: int, what: str) -> str:
 def percent(share: float) -> str:
     """Whole percents, but what is not nothing is never 0 %."""
     return "under 1\u00a0%" if 0 < share < 0.005 else f"{share:.0%}".replace("%", "\u00a0%")
+
+
+def changes(recipe: Recipe) -> list[tuple[str, str]]:
+    """What differs from the defaults, key by key."""
+    usual = flatten(Recipe().model_dump(mode="json"))
+    here = flatten(recipe.model_dump(mode="json"))
+    return [(key, plain(value)) for key, value in here.items() if value != usual.get(key)]
+
+
+def plain(value: object) -> str:
+    """As a person would write it after `key=`."""
+    if isinstance(value, list):
+        return ",".join(plain(entry) for entry in value)
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
 def confused(confusion_KK: Confusion, names: Sequence[str], most: int = 5) -> list[tuple[str, str, float]]:
