@@ -14,6 +14,6 @@ def check_no_folds(path_or_name: str | Path, runs: Path = Path("runs")) -> None:
         if count:
             names = [f"{path_or_name}/fold-{number}" for number in range(count)]
             raise RunError(
-                f"{path_or_name} is a cross-validation of {count} runs",
+                f"{path_or_name} is a cross-validation, not a run",
                 f"name one of them, such as {names[0]}, or for predict and evaluate all: {'+'.join(names)}",
             )

@@ -43,7 +43,18 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunFolder:
-        """A new empty folder `root/name`. Raises RunError when the name is taken or is no plain name."""
+        """A new empty folder `root/name`. Raises RunError as `check_name` does."""
+        cls.check_name(root, name)
+        folder = root / name
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be made: {error.strerror}", "choose another place") from error
+        return cls(folder)
+
+    @staticmethod
+    def check_name(root: Path, name: str) -> None:
+        """Raises RunError when the name is taken or is no plain name."""
         if not re.fullmatch(r"[\w][\w.+-]*(/fold-\d+)?", name):
             raise RunError(f"{name!r} cannot be the name of a run", "use letters, digits, '-', '_' and '.'")
         folder = root / name
@@ -51,11 +62,6 @@ class RunFolder:
             raise RunError(
                 f"{folder} exists already", f"choose another name, such as {_free_name(root, name)}"
             )
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(f"{folder} cannot be made: {error.strerror}", "choose another place") from error
-        return cls(folder)
 
     @classmethod
     def open(cls, path_or_name: str | Path, runs: Path = Path("runs")) -> RunFolder:

@@ -92,7 +92,7 @@ def test_a_cross_validation_names_its_runs(here: Path, capsys: pytest.CaptureFix
     ):
         assert main(words) == 2, words
         err = capsys.readouterr().err
-        assert "fo is a cross-validation of 2 runs; name one of them, such as " in err, words
+        assert "fo is a cross-validation, not a run; name one of them, such as " in err, words
         assert "fo/fold-0+" in err
     for name in ("fo/fold-0", "fo/fold-0+fo/fold-1"):
         assert main(["predict", name, picture, "--out", name.replace("/", "-")]) == 0

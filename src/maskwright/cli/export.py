@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,13 @@ import typer
 from maskwright.cli.answer import Answer
 from maskwright.cli.options import Threads, Tta
 from maskwright.cli.terminal import terminal
+from maskwright.errors import ConfigError
+
+
+class Format(StrEnum):
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+    TORCH = "torch"
 
 
 def export(
@@ -15,8 +23,8 @@ def export(
         str, typer.Argument(metavar="RUN", help="A run, its name, or a model folder with --data.")
     ],
     format: Annotated[
-        str, typer.Option(metavar="FORMAT", help="onnx, openvino (.xml, .bin) or torch (.pt2).")
-    ] = "onnx",
+        Format, typer.Option(metavar="FORMAT", help="onnx, openvino (.xml, .bin) or torch (.pt2).")
+    ] = Format.ONNX,
     precision: Annotated[
         str,
         typer.Option(
@@ -48,13 +56,15 @@ def export(
     Resizing, normalisation and decision are inside. The file is put beside the model on validation pictures; where it
     says something else, none is written, and the exit code is 1.
     """
+    if runner and format is not Format.ONNX:  # before torch is imported, which takes seconds
+        raise ConfigError(f"run.py needs an ONNX file, not {format.value}", "leave out --runner, or --format")
     from maskwright import api
     from maskwright.cli.proof import proof_text
 
     outcome = api.export(
         run,
         out,
-        format=format,
+        format=format.value,
         precision=precision,
         tta=tta,
         data=data,

@@ -84,12 +84,8 @@ def train(
     section.key=value. Ctrl-C saves; --resume goes on. What looks wrong in the recipe is said before the work begins;
     --dry-run says it too, and knows more with --data.
     """
-    from maskwright.api import Run, check_recipe, choose_recipe, cross_validate, new_name
-    from maskwright.api import train as train_run
     from maskwright.config import parse_overrides
-    from maskwright.data.dataset import open_dataset
     from maskwright.errors import ConfigError
-    from maskwright.lint import lint, run_facts
 
     values = (model, epochs, batch, lr, size, seed, loss, patience, workers)
     short = {option: value for option, value in zip(SHORT, values, strict=True) if value is not None}
@@ -104,10 +100,21 @@ def train(
         if given or overrides or dry_run:
             word = (*given, *overrides, "--dry-run")[0]
             raise ConfigError(f"{word} cannot go with --resume, which takes all from the run", "leave it out")
+        common["progress"].say(f"Going on with {resume}")  # importing torch takes seconds
+        from maskwright.api import Run
+
         with _stoppable(resume):
             return _trained(Run.open(resume).resume(**common), skip_broken)
+    from maskwright.api import RUNS, check_recipe, choose_recipe, cross_validate, new_name
+    from maskwright.api import train as train_run
+    from maskwright.data.dataset import open_dataset
+    from maskwright.lint import lint, run_facts
+    from maskwright.runfolder import RunFolder
+
     chosen = choose_recipe(recipe, overrides)
     if dry_run:
+        if name is not None:
+            RunFolder.check_name(RUNS, name)
         dataset = None
         if data is not None:
             dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
