@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +10,7 @@ from maskwright.cli.options import Threads, Tta
 from maskwright.cli.terminal import terminal
 from maskwright.errors import ConfigError
 
-
-class Format(StrEnum):
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-    TORCH = "torch"
+FORMATS = ("onnx", "openvino", "torch")
 
 
 def export(
@@ -23,8 +18,8 @@ def export(
         str, typer.Argument(metavar="RUN", help="A run, its name, or a model folder with --data.")
     ],
     format: Annotated[
-        Format, typer.Option(metavar="FORMAT", help="onnx, openvino (.xml, .bin) or torch (.pt2).")
-    ] = Format.ONNX,
+        str, typer.Option(metavar="FORMAT", help="onnx, openvino (.xml, .bin) or torch (.pt2).")
+    ] = "onnx",
     precision: Annotated[
         str,
         typer.Option(
@@ -56,15 +51,20 @@ def export(
     Resizing, normalisation and decision are inside. The file is put beside the model on validation pictures; where it
     says something else, none is written, and the exit code is 1.
     """
-    if runner and format is not Format.ONNX:  # before torch is imported, which takes seconds
-        raise ConfigError(f"run.py needs an ONNX file, not {format.value}", "leave out --runner, or --format")
+    from maskwright.config import suggest
+
+    # Before torch is imported, which takes seconds.
+    if format not in FORMATS:
+        raise ConfigError(f"there is no format {format!r}", suggest(format, list(FORMATS)))
+    if runner and format != "onnx":
+        raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
     from maskwright import api
     from maskwright.cli.proof import proof_text
 
     outcome = api.export(
         run,
         out,
-        format=format.value,
+        format=format,
         precision=precision,
         tta=tta,
         data=data,
