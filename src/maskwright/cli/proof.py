@@ -33,8 +33,8 @@ def proof_text(passport: Passport, path: Path | None, runner: Path | None = None
         lines.append("Try another --precision or --format; `maskwright predict` works with the run itself.")
     else:
         lines += ["", "Next:", f"  maskwright show {path}"]
-        if path.suffix == ".pt2":  # predict opens none: it holds a pickled member
-            lines.append(f'  python -c "import torch; torch.export.load({str(path)!r}).module()"')
+        if path.suffix.lower() == ".pt2":  # predict opens none: it holds a pickled member
+            lines.append(f"  torch.export.load({str(path)!r}).module()      # in Python, after import torch")
         else:
             lines.append(f"  maskwright predict {path} PICTURES --out masks/")
     if runner is not None:
