@@ -231,6 +231,16 @@ def test_a_finding_says_what_was_found_and_what_to_do() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("epochs", "says"),
+    [(4, "optim.ema=0 switches it off"), (16, "optim.ema=0.375 averages over the last tenth")],
+)
+def test_a_memory_that_is_too_long_for_a_tenth_of_few_steps(epochs: int, says: str) -> None:
+    recipe = make_recipe({"optim.ema": 0.999, "train.epochs": epochs, "train.batch": 16})
+    (advice,) = [advice for advice in lint(recipe, RunFacts(pictures=16)) if advice.id == "long-memory"]
+    assert advice.advice == says
+
+
 def test_a_loss_that_is_none_is_an_error_before_training() -> None:
     with pytest.raises(ConfigError, match="dcie"):
         lint(make_recipe({"loss.terms": "dcie"}))

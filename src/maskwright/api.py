@@ -221,10 +221,15 @@ class Run:
     ) -> Run:
         """Go on from the last save, to the same bits as if the run had never stopped.
 
-        A run in the embedded MLflow file goes on there by itself; `track` as in `train` names other places again.
+        A finished run stays as it is where its scores and report are there; its recipe.yaml may have more epochs now,
+        and `track` is heard all the same. A run in the embedded MLflow file goes on there by itself; `track` as in
+        `train` names other places again.
         """
-        trackers = _trackers(track)
-        recipe, dataset = self.folder.read_recipe(), self.folder.read_dataset(skip_broken=skip_broken)
+        trackers, recipe = _trackers(track), self.folder.read_recipe()
+        if not trackers and (epoch := _finished(self.folder, recipe)):
+            progress.say(f"{self.path} is finished (epoch {epoch})")
+            return self
+        dataset = self.folder.read_dataset(skip_broken=skip_broken)
         means, (init, budget) = (
             Means(device, threads, skip_broken, progress, trackers),
             _begun_with(self.folder),
@@ -648,6 +653,23 @@ def _begun_with(folder: RunFolder) -> tuple[Path | None, float | None]:
         return None, None
     receipt = read_receipt(folder.receipt_file)
     return None if receipt.init is None else find_model(receipt.init.path), receipt.budget
+
+
+def _finished(folder: RunFolder, recipe: Recipe) -> int:
+    """The last epoch of a run that came to its end and was judged and reported since; 0 for others."""
+    from maskwright.training.checkpoint import saved_counters
+    from maskwright.training.epoch import out_of_patience
+
+    counters = saved_counters(folder.checkpoints)
+    left = (folder.report_file, folder.model / "model.safetensors")
+    if counters is None or not all(file.is_file() for file in left):
+        return 0
+    planned = counters.epoch >= recipe.train.epochs
+    if counters.budget is not None:
+        planned = counters.step >= counters.total_steps
+    ended = planned or out_of_patience(recipe, counters)
+    judged = ended and _kept(folder.scores("validation"), [folder.model]) is not None
+    return counters.epoch if judged else 0
 
 
 def _trackers(words: Sequence[str]) -> dict[str, str]:

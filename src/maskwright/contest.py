@@ -51,8 +51,10 @@ def compare_runs(
     >>> compare_runs(["unet-0", "unet-1", "resnet-0", "resnet-1"]).leaderboard.sentence
     """
     sides = choose_sides(names, Path(runs), each=each)
+    _check_scored([name for members in sides.values() for name in members], Path(runs), split)
     scores = {
-        side: tuple(_scores(name, Path(runs), split) for name in members) for side, members in sides.items()
+        side: tuple(Scores.load(_scored(name, Path(runs), split)) for name in members)
+        for side, members in sides.items()
     }
     found = leaderboard(scores, metric, margin=margin, seed=seed, progress=progress)
     if by is None:
@@ -126,9 +128,10 @@ def _cross_validation(name: str, runs: Path) -> Path | None:
     return None
 
 
-def _scores(name: str, runs: Path, split: str) -> Scores:
+def _scored(name: str, runs: Path, split: str) -> Path:
+    """The folder of the scores, which need not be there."""
     if (folder := _cross_validation(name, runs)) is not None:
-        return Scores.load(folder / "scores" / OUT_OF_FOLD)
+        return folder / "scores" / OUT_OF_FOLD
     members = [RunFolder.open(member, runs).path for member in split_names(name, runs)]
     first = members[0]
     path = (
@@ -138,8 +141,23 @@ def _scores(name: str, runs: Path, split: str) -> Scores:
             "+".join(RunFolder(p).name for p in members)
         )
     )
-    if not (path / "scores" / split / "scores.json").is_file():
-        raise RunError(
-            f"{path} has no scores of split {split!r}", f"`maskwright evaluate {name} --split {split}`"
-        )
-    return Scores.load(path / "scores" / split)
+    return path / "scores" / split
+
+
+def _check_scored(names: Sequence[str], runs: Path, split: str) -> None:
+    """Raises RunError where one has no scores of the split, naming those that all have scores of."""
+    files = {name: _scored(name, runs, split) / "scores.json" for name in names}
+    missing = [name for name, file in files.items() if not file.is_file()]
+    if not missing:
+        return
+    held = [
+        {other.parent.name for other in file.parents[1].glob("*/scores.json")}
+        for file in files.values()
+        if file.parent.name == split  # a cross-validation has scores of every picture
+    ]
+    shared = " or ".join(f"--split {name}" for name in sorted(set.intersection(*held)))
+    raise RunError(
+        f"{files[missing[0]].parents[2]} has no scores of split {split!r}",
+        (f"{shared}, of which all have scores, or " if shared else "")
+        + f"`maskwright evaluate {missing[0]} --split {split}`",
+    )

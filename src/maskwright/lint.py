@@ -370,7 +370,9 @@ def long_memory(recipe: Recipe, facts: RunFacts) -> Advice | None:
         "long-memory",
         "note",
         f"optim.ema={decay:g} averages over {1 / (1 - decay):.0f} steps, and the run has {steps}",
-        f"optim.ema={max(0.0, 1 - 10 / steps):.3g} averages over the last tenth",
+        f"optim.ema={1 - 10 / steps:.3g} averages over the last tenth"
+        if steps > 10
+        else "optim.ema=0 switches it off",
     )
 
 

@@ -14,6 +14,7 @@ from maskwright.config import Recipe, load_recipe
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import RunError
 from maskwright.files import write_text
+from maskwright.folds import check_no_folds
 from maskwright.progress import Progress
 
 METRIC_COLUMNS = (
@@ -42,7 +43,18 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunFolder:
-        """A new empty folder `root/name`. Raises RunError when the name is taken or is no plain name."""
+        """A new empty folder `root/name`. Raises RunError as `check_name` does."""
+        cls.check_name(root, name)
+        folder = root / name
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be made: {error.strerror}", "choose another place") from error
+        return cls(folder)
+
+    @staticmethod
+    def check_name(root: Path, name: str) -> None:
+        """Raises RunError when the name is taken or is no plain name."""
         if not re.fullmatch(r"[\w][\w.+-]*(/fold-\d+)?", name):
             raise RunError(f"{name!r} cannot be the name of a run", "use letters, digits, '-', '_' and '.'")
         folder = root / name
@@ -50,11 +62,6 @@ class RunFolder:
             raise RunError(
                 f"{folder} exists already", f"choose another name, such as {_free_name(root, name)}"
             )
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(f"{folder} cannot be made: {error.strerror}", "choose another place") from error
-        return cls(folder)
 
     @classmethod
     def open(cls, path_or_name: str | Path, runs: Path = Path("runs")) -> RunFolder:
@@ -63,6 +70,7 @@ class RunFolder:
         for folder in folders:  # a run is often named after a folder of data that lies here as well
             if (run := cls(folder)).recipe_file.is_file():
                 return run
+        check_no_folds(path_or_name, runs)
         if folders:
             raise RunError(
                 f"{folders[0]} is not a run folder: it has no recipe.yaml", "`maskwright runs` lists them"

@@ -106,7 +106,7 @@ def test_a_cross_validation_is_a_side_by_its_out_of_fold_scores() -> None:
         (["slow-0", "nothing"], "there is no run 'nothing'"),
         (
             ["slow-0", "fast-0", "--split", "val"],
-            "runs/slow-0 has no scores of split 'val'; `maskwright evaluate slow-0 ",
+            "runs/slow-0 has no scores of split 'val'; --split test, of which all have scores, or `maskwright ev",
         ),
         (["slow-0", "fast-0", "--metric", "nsd"], "slow-0 has no nsd; its scores hold dice_image"),
     ],

@@ -146,6 +146,13 @@ def test_the_list_of_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> No
         (["predict", "nothing", "a.png", "--out", "b"], "there is no run or model 'nothing'"),
         (["predict", "nothing", "a.png", "--out", "b", "--tta", "flip"], "did you mean flips?"),
         (["predict", "a+a", "a.png", "--out", "b"], "says one twice; write RUN1+RUN2"),
+        (["train", "--dry-run", "--name", "a/b"], "'a/b' cannot be the name of a run; use letters"),
+        (["compare", "a"], "one run cannot be compared; name two or more"),
+        (
+            ["export", "a", "--format", "tflite"],
+            "there is no format 'tflite'; ",
+        ),
+        (["export", "a", "--runner", "--format", "torch"], "run.py needs an ONNX file, not torch; leave out"),
         (["train", "--dry-run", "--loss", "dcie"], "names 'dcie'; did you mean dice?"),
         (["train", "--dry-run", "--model", "unnet"], "there is no model 'unnet'; did you mean unet?"),
         (

@@ -69,15 +69,34 @@ def test_damaged_files_of_a_run_are_one_line(
     assert said.count("\n") == 1
 
 
-def test_the_next_step_names_the_model_where_several_lie_beside_run_py(tmp_path: Path) -> None:
-    def told() -> str:
-        console = Console(width=500)
-        with console.capture() as heard:
-            console.print(proof_text(Passport(run="discs", spec=SPEC, proof=PROOF), one, tmp_path / "run.py"))
-        return heard.get()
+def told(path: Path, **tolerance: float) -> str:
+    proof = PROOF.model_copy(update={"tolerance": PROOF.tolerance.model_copy(update=tolerance)})
+    console = Console(width=500)
+    with console.capture() as heard:
+        console.print(
+            proof_text(Passport(run="discs", spec=SPEC, proof=proof), path, path.with_name("run.py"))
+        )
+    return heard.get()
 
+
+def test_the_next_step_names_the_model_beside_run_py(tmp_path: Path) -> None:
+    """Another export beside it may come."""
     one = tmp_path / "one.onnx"
     one.write_bytes(b"")
-    assert f"python {tmp_path / 'run.py'} PICTURES --out" in told()
-    (tmp_path / "two.onnx").write_bytes(b"")
-    assert f"python {tmp_path / 'run.py'} --model {one} PICTURES --out" in told()
+    assert f"python {tmp_path / 'run.py'} --model {one} PICTURES --out" in told(one)
+    assert f"maskwright predict {one} PICTURES" in told(one)
+
+
+def test_a_torch_package_is_opened_by_torch(tmp_path: Path) -> None:
+    package = tmp_path / "model.pt2"
+    package.write_bytes(b"")
+    text = told(package)
+    assert f"torch.export.load('{package}').module()" in text
+    assert "maskwright predict" not in text
+
+
+def test_a_limit_that_allows_all_is_not_said(tmp_path: Path) -> None:
+    file = tmp_path / "one.onnx"
+    file.write_bytes(b"")
+    assert "Allowed: 2.00% of pixels, 0.01 of Dice.\n" in told(file, flipped=0.02, dice=0.01, probability=1)
+    assert "0.01 of Dice, 0.5 of a probability.\n" in told(file, flipped=0.02, dice=0.01, probability=0.5)

@@ -314,9 +314,33 @@ def test_training_on_from_a_finished_run_starts_from_its_weights(
 
 
 def test_resuming_a_finished_run_changes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = (here / "runs/first/model/model.safetensors").read_bytes()
+    files = [
+        here / "runs/first" / name for name in ("model/model.safetensors", "scores/validation/scores.json")
+    ]
+    before = [(file.stat().st_mtime_ns, file.read_bytes()) for file in files]
     assert main(["train", "--resume", "first"]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == ["Going on with first", "runs/first is finished (epoch 2)"]
+    assert "Next: maskwright evaluate runs/first --split test" in out
+    assert [(file.stat().st_mtime_ns, file.read_bytes()) for file in files] == before
+
+
+def test_resuming_a_finished_run_makes_what_is_missing(here: Path) -> None:
+    weights = (here / "runs/first/model/model.safetensors").read_bytes()
+    scores = here / "runs/first/scores/validation/scores.json"
+    scores.unlink()
+    assert main(["train", "--resume", "first"]) == 0
+    assert scores.is_file()
     assert (here / "runs/first/model/model.safetensors").read_bytes() == weights
+
+
+def test_a_finished_run_goes_on_where_its_recipe_has_more_epochs(here: Path) -> None:
+    shutil.copytree(here / "runs/first", here / "runs/longer")
+    recipe = here / "runs/longer/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 2", "epochs: 3"))
+    assert main(["train", "--resume", "longer"]) == 0
+    assert len((here / "runs/longer/metrics.csv").read_text().splitlines()) == 4
+    shutil.rmtree(here / "runs/longer")
 
 
 def test_folds_score_every_picture_by_a_model_that_never_saw_it(

@@ -272,6 +272,7 @@ def test_runs_that_start_from_weights_and_go_on_verify(
 ) -> None:
     assert main(["train", "--data", "discs", "--name", "tuned", "--init", "first", *SMALL]) == 0
     assert say("tuned")[1]["verdict"] == "exact"
+    shutil.rmtree(here / "runs/tuned/scores")
     assert main(["train", "--resume", "tuned"]) == 0
     receipt = read_receipt(here / "runs/tuned/receipt.json")
     assert [life.step for life in receipt.lives] == [0, 10]

@@ -16,6 +16,7 @@ ORDER = (
     "tensors",
     "progress",
     "files",
+    "folds",
     "versioned",
     "config",
     "fit",
@@ -44,6 +45,7 @@ ORDER = (
     "triage",
     "study",
     "cli",
+    "__main__",
 )
 """A module imports from its own folder and from what stands before it."""
 

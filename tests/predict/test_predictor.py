@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from maskwright.config import InputConfig, ModelConfig
 from maskwright.data.image_io import image_size, read_image
 from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.predict.model_folder import ModelSpec, build_from_spec, save_model
-from maskwright.predict.predictor import Predictor, choose_device
+from maskwright.predict.predictor import Predictor, choose_device, use_threads
 
 COLOURS = ((0, 0, 0), (230, 159, 0), (86, 180, 233))
 
@@ -240,6 +241,18 @@ def test_loading_from_a_run_gives_the_same_bits(tmp_path: Path) -> None:
     assert (loaded.channels, loaded.classes.names) == (3, model.classes.names)
     with pytest.raises(RunError):
         Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("image", [["a.jpg"], b"a.jpg", None, torch.zeros(3, 4, 4)])
+def test_other_things_are_no_picture(image: Any) -> None:
+    with pytest.raises(DataError, match="is no picture; give one path, one array or one opened picture"):
+        predictor()(image)
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_threads_that_cannot_work(count: int) -> None:
+    with pytest.raises(ConfigError, match=f"^{count} threads cannot work"), use_threads(count):
+        pass
 
 
 def test_devices_that_are_not_here() -> None:

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ import torch
 import yaml
 from PIL import Image
 
-from maskwright.config import InputConfig, LossConfig, ModelConfig, Recipe
+from maskwright.config import InputConfig, LossConfig, ModelConfig, Recipe, make_recipe
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import RunError
 from maskwright.evaluation import evaluate
@@ -74,6 +75,9 @@ def report_input(**changes: object) -> ReportInput:
         receipt={"torch": "2.11"},
     )
     return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+NONE = (math.nan, math.nan)
 
 
 class Outline(HTMLParser):
@@ -306,6 +310,26 @@ def test_the_card_has_a_header_that_parses_and_all_scores() -> None:
     assert f"{given['dice_image'].value:.3f} ({low:.3f}–{high:.3f})" in body
     assert "| 1 | pet | `#e69f00` |" in body
     assert "`seed=7`" in body
+
+
+def test_the_card_writes_recipe_keys_as_they_are_typed() -> None:
+    changed = make_recipe({"input.size": (64, 48), "model.encoder_weights": "a`b.safetensors"})
+    card = model_card(SPEC, name="pets", recipe=changed)
+    assert "- `input.size=64,48`\n" in card
+    assert "- `model.encoder_weights=a'b.safetensors`\n" in card
+
+
+def test_intervals_are_spoken_of_where_there_are_any() -> None:
+    given = made_scores()
+    few = replace(given, metrics={name: Score(each.value, NONE) for name, each in given.metrics.items()})
+    few = replace(few, per_class=tuple(replace(e, iou_global_ci95=NONE) for e in given.per_class))
+    assert "\nWith 95 % intervals; metric contract" in model_card(SPEC, name="a", scores={"test": given})
+    assert "\nToo few pictures for 95 % intervals; metric" in model_card(SPEC, name="a", scores={"test": few})
+    page = Outline(render_report(report_input(scores={"test": few}))).text
+    assert page.count("Too few pictures for 95\xa0% intervals.") == 2
+    assert "intervals stand beside" not in page
+    page = Outline(render_report(report_input())).text
+    assert "95\xa0% intervals stand beside. Numbers under different contracts" in page
 
 
 def test_the_card_without_scores_says_so() -> None:

@@ -87,6 +87,13 @@ def test_validation_alone_asks_for_the_test_split() -> None:
     assert "which training never saw" in said(two_classes([0.9] * 12))
 
 
+def test_without_a_test_split_none_is_asked_for() -> None:
+    first = verdict("pets", Recipe(), {"validation": two_classes([0.9] * 12)}, testable=False).steps[0]
+    assert "--split test" not in first.code
+    assert "splits: {train: train.txt, test: test.txt}" in first.code
+    assert "train --folds 5" in first.text
+
+
 def test_few_groups_are_a_warning_and_a_step() -> None:
     text = said(two_classes([0.9] * 12, groups=["a", "b", "c"] * 4))
     assert "Score it on more groups (scenes, patients, videos): 3 groups cannot say how it varies." in text

@@ -9,6 +9,7 @@ import typer
 from maskwright.cli.answer import Answer, table
 from maskwright.cli.scores import interval
 from maskwright.cli.terminal import terminal
+from maskwright.errors import RunError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,6 +47,8 @@ def compare(
 
     Runs of one recipe with several seeds are one side. Sides are compared on the pictures that all have: differences
     with 95 % intervals, p corrected for all tests, and a verdict in words."""
+    if len(run) < 2:  # before torch is imported, which takes seconds
+        raise RunError("one run cannot be compared", "name two or more")
     from rich.console import Group
 
     from maskwright.contest import compare_runs

@@ -8,6 +8,9 @@ import typer
 from maskwright.cli.answer import Answer
 from maskwright.cli.options import Threads, Tta
 from maskwright.cli.terminal import terminal
+from maskwright.errors import ConfigError
+
+FORMATS = ("onnx", "openvino", "torch")
 
 
 def export(
@@ -48,6 +51,13 @@ def export(
     Resizing, normalisation and decision are inside. The file is put beside the model on validation pictures; where it
     says something else, none is written, and the exit code is 1.
     """
+    from maskwright.config import suggest
+
+    # Before torch is imported, which takes seconds.
+    if format not in FORMATS:
+        raise ConfigError(f"there is no format {format!r}", suggest(format, list(FORMATS)))
+    if runner and format != "onnx":
+        raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
     from maskwright import api
     from maskwright.cli.proof import proof_text
 

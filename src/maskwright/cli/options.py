@@ -34,7 +34,7 @@ Tta = Annotated[
         "network's input size, each mirrored as well. Without it: what the recipe said (input.tta).",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(metavar="N", help="CPU threads; all cores without it.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores without it.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that cannot be read.")]
 
 SHORT: dict[str, str] = {

@@ -32,17 +32,14 @@ def proof_text(passport: Passport, path: Path | None, runner: Path | None = None
     if path is None:
         lines.append("Try another --precision or --format; `maskwright predict` works with the run itself.")
     else:
-        lines += [
-            "",
-            "Next:",
-            f"  maskwright show {path}",
-            f"  maskwright predict {path} PICTURES --out masks/",
-        ]
+        lines += ["", "Next:", f"  maskwright show {path}"]
+        if path.suffix.lower() == ".pt2":  # predict opens none: it holds a pickled member
+            lines.append(f"  torch.export.load({str(path)!r}).module()      # in Python, after import torch")
+        else:
+            lines.append(f"  maskwright predict {path} PICTURES --out masks/")
     if runner is not None:
-        several = len(list(runner.parent.glob("*.onnx"))) > 1
-        which = f"--model {path} " if several else ""
         lines.append(
-            f"  python {runner} {which}PICTURES --out masks/      # numpy, Pillow and onnxruntime alone"
+            f"  python {runner} --model {path} PICTURES --out masks/      # numpy, Pillow and onnxruntime alone"
         )
     return Group(*lines)
 

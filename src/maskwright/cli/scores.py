@@ -102,10 +102,10 @@ def _trust(scores: Scores) -> list[RenderableType]:
     """What probabilities and the expected Dice are worth; nothing where they were not counted."""
     if (found := scores.calibration) is None:
         return []
-    before = f", {found.ece_before:.4f} without the temperature {found.temperature:.2f}"
-    lines: list[RenderableType] = [
-        f"Expected calibration error {found.ece:.4f}{before if found.temperature != 1 else ''}"
-    ]
+    before = ""
+    if not math.isnan(found.temperature) and found.temperature != 1:  # several models have none in common
+        before = f", {found.ece_before:.4f} without the temperature {found.temperature:.2f}"
+    lines: list[RenderableType] = [f"Expected calibration error {found.ece:.4f}{before}"]
     if said := found.foresight:
         lines.append(
             f"Expected Dice, without labels: {said.expected:.4f} on average, true {said.true:.4f}; off by "

@@ -84,12 +84,8 @@ def train(
     section.key=value. Ctrl-C saves; --resume goes on. What looks wrong in the recipe is said before the work begins;
     --dry-run says it too, and knows more with --data.
     """
-    from maskwright.api import Run, check_recipe, choose_recipe, cross_validate, new_name
-    from maskwright.api import train as train_run
     from maskwright.config import parse_overrides
-    from maskwright.data.dataset import open_dataset
     from maskwright.errors import ConfigError
-    from maskwright.lint import lint, run_facts
 
     values = (model, epochs, batch, lr, size, seed, loss, patience, workers)
     short = {option: value for option, value in zip(SHORT, values, strict=True) if value is not None}
@@ -104,10 +100,21 @@ def train(
         if given or overrides or dry_run:
             word = (*given, *overrides, "--dry-run")[0]
             raise ConfigError(f"{word} cannot go with --resume, which takes all from the run", "leave it out")
+        common["progress"].say(f"Going on with {resume}")  # importing torch takes seconds
+        from maskwright.api import Run
+
         with _stoppable(resume):
-            return _trained(Run.open(resume).resume(**common))
+            return _trained(Run.open(resume).resume(**common), skip_broken)
+    from maskwright.api import RUNS, check_recipe, choose_recipe, cross_validate, new_name
+    from maskwright.api import train as train_run
+    from maskwright.data.dataset import open_dataset
+    from maskwright.lint import lint, run_facts
+    from maskwright.runfolder import RunFolder
+
     chosen = choose_recipe(recipe, overrides)
     if dry_run:
+        if name is not None:
+            RunFolder.check_name(RUNS, name)
         dataset = None
         if data is not None:
             dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
@@ -125,7 +132,8 @@ def train(
             )
         return _cross_validated(result)
     with _stoppable(name):
-        return _trained(train_run(chosen, dataset, name=name, init=init, budget=budget, **common))
+        run = train_run(chosen, dataset, name=name, init=init, budget=budget, **common)
+        return _trained(run, skip_broken)
 
 
 @contextmanager
@@ -145,14 +153,19 @@ def _advised(recipe: Recipe, found: tuple[Advice, ...]) -> Answer:
     return Answer(document, "\n".join([recipe.to_yaml().rstrip(), *(f"# {advice}" for advice in found)]))
 
 
-def _trained(run: Run) -> Answer:
+def _trained(run: Run, skip_broken: bool) -> Answer:
     from rich.console import Group
 
+    from maskwright.report.words import MAKES_TEST
+
     scores = run.scores("validation")
+    testable = bool(run.folder.read_dataset(skip_broken=skip_broken).split("test"))
     text = Group(
         scores_text(scores, f"{run.name}: validation"),
         f"The run lies in {run.path}: report.html, predictions.png, model/",
-        f"Next: maskwright evaluate {run.path} --split test",
+        f"Next: maskwright evaluate {run.path} --split test"
+        if testable
+        else f"The data have no test split. Next: keep pictures for one ({MAKES_TEST}), or train with --folds 5",
     )
     return Answer({"run": run.path, "scores": scores.summary()}, text)
 
@@ -163,6 +176,7 @@ def _cross_validated(result: CrossValidation) -> Answer:
     text = Group(
         scores_text(result.scores, f"{result.path.name}: every picture by the model that never saw it"),
         f"The runs lie in {result.path}",
+        f"Next: maskwright predict {'+'.join(str(run.path) for run in result.runs)} PICTURES --out masks/",
     )
     return Answer(
         {"path": result.path, "runs": [run.path for run in result.runs], "scores": result.scores.summary()},

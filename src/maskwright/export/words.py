@@ -41,10 +41,13 @@ def proof_rows(proof: Proof) -> list[tuple[str, ...]]:
 def proof_notes(passport: Passport, proof: Proof) -> list[str]:
     """Where the figures come from and what they may be, in lines."""
     limit = proof.tolerance
+    allowed = [f"{limit.flipped:.2%} of pixels", f"{limit.dice:g} of Dice"]
+    if limit.probability < 1:
+        allowed.append(f"{limit.probability:g} of a probability")
     sizes = ", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes)
     lines = [
         f"{proof.pictures} pictures of {proof.data} ({proof.split}) at their own size, and batches of {sizes}.",
-        f"Allowed: {limit.flipped:.2%} of pixels, {limit.dice:g} of Dice, {limit.probability:g} of a probability.",
+        f"Allowed: {', '.join(allowed)}.",
         f"Contract {proof.contract}, {proof.date}, {proof.cpu}, {proof.threads} threads.",
     ]
     if passport.tta != "none":

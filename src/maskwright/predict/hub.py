@@ -116,7 +116,7 @@ def push(
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     model, files = HubModel(repo_id), _files(folder, card)
-    with _told(model):
+    with _told(model, "connect, and push again"):
         api = HfApi(library_name="maskwright")
         if get_token() is None:
             raise RunError(
@@ -218,8 +218,9 @@ def _is_unreachable(error: BaseException) -> bool:
 
 
 @contextmanager
-def _told(model: HubModel) -> Iterator[None]:
-    """Whatever goes wrong with the hub becomes one line; progress bars are for terminals only."""
+def _told(model: HubModel, offline: str = "connect, or name a model on this machine") -> Iterator[None]:
+    """Whatever goes wrong with the hub becomes one line, `offline` the hint where it is out of reach; progress bars are
+    for terminals only."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -236,13 +237,13 @@ def _told(model: HubModel) -> Iterator[None]:
     except Exception as error:  # of many libraries, and of versions of huggingface_hub to come
         while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
             error = error.__cause__  # what went wrong "while uploading"
-        raise RunError(*_words(model, error)) from error
+        raise RunError(*_words(model, error, offline)) from error
     finally:
         if bars:
             enable_progress_bars()
 
 
-def _words(model: HubModel, error: Exception) -> tuple[str, str]:
+def _words(model: HubModel, error: Exception, offline: str) -> tuple[str, str]:
     """Problem and hint."""
     from huggingface_hub import constants, errors
 
@@ -266,5 +267,5 @@ def _words(model: HubModel, error: Exception) -> tuple[str, str]:
         return f"{place} answers {status} for {model}", "try again later"
     if _is_unreachable(error):
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "no answer"
-        return f"{place} cannot be reached for {model}: {why}", "connect, or name a model on this machine"
+        return f"{place} cannot be reached for {model}: {why}", offline
     return f"{model}: {' '.join(str(error).split())[:300] or type(error).__name__}", f"see {page}"

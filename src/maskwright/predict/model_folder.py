@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from maskwright.config import InputConfig, ModelConfig, Part, Share
 from maskwright.errors import RunError, UserError
 from maskwright.files import write_bytes, write_text
+from maskwright.folds import check_no_folds
 from maskwright.metrics.calibration import COLDEST, HOTTEST
 from maskwright.models import build_model
 from maskwright.predict.hub import CONFIG, LARGEST, WEIGHTS, HubModel, fetch, is_hub
@@ -134,7 +135,11 @@ def find_model(path_or_run: str | Path) -> Path:
             if (candidate / CONFIG).is_file():
                 return candidate
         if (folder / "recipe.yaml").is_file():
-            raise RunError(f"run {folder} has no model yet", "wait for its first epoch, or train --resume it")
+            raise RunError(
+                f"run {folder} has no model yet",
+                f"wait for its first epoch, or `maskwright train --resume {folder}`",
+            )
+    check_no_folds(path_or_run)
     if Path(path_or_run).exists():
         raise RunError(
             f"{path_or_run} is neither a run nor a model folder: no {CONFIG} in it",

@@ -50,7 +50,9 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def use_threads(count: int | None) -> Iterator[None]:
-    """Torch works with `count` CPU threads within; None leaves them as they are."""
+    """Torch works with `count` CPU threads within; None leaves them as they are. Raises ConfigError for less than 1."""
+    if count is not None and count < 1:
+        raise ConfigError(f"{count} threads cannot work", "use 1 or more, or None for all cores")
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -185,9 +187,14 @@ def to_picture(image: np.ndarray | Image | str | Path | Part, spec: ModelSpec) -
 
 
 def _from_pillow(image: Image) -> np.ndarray:
-    """An opened picture of 8 bits, upright: HW or HWC uint8. Raises DataError for deeper ones."""
-    from PIL import ImageOps
+    """An opened picture of 8 bits, upright: HW or HWC uint8. Raises DataError for deeper ones, and for what is none."""
+    from PIL import Image, ImageOps
 
+    if not isinstance(image, Image.Image):
+        raise DataError(
+            f"{type(image).__name__} is no picture",
+            "give one path, one array or one opened picture at a time",
+        )
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("F", "I") or upright.mode.startswith("I;"):
         raise DataError(

@@ -15,7 +15,7 @@ from maskwright.data.facts import SPLITS
 from maskwright.errors import RunError, UserError
 from maskwright.files import write_text
 from maskwright.metrics.scores import Scores
-from maskwright.predict.model_folder import load_spec
+from maskwright.predict.model_folder import find_model, load_spec
 from maskwright.receipt import read_receipt, receipt_facts
 from maskwright.report.card import model_card
 from maskwright.report.cite import works
@@ -50,7 +50,7 @@ def read_card(run: RunFolder) -> str:
 
 def read_report_input(run: RunFolder) -> ReportInput:
     """From the files of the run folder alone: the data need not be there any more. Raises RunError."""
-    spec = load_spec(run.model)
+    spec = load_spec(find_model(run.path))
     scores = _scores(run)
     dataset = _dataset_or_none(run)
     facts = _dataset_facts(run, dataset)

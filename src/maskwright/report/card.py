@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from maskwright.config import Recipe, flatten
+from maskwright.config import Recipe
 from maskwright.data.classes import colour_text
 from maskwright.errors import RunError
 from maskwright.metrics.scores import Score, Scores
 from maskwright.predict.model_folder import ModelSpec
+from maskwright.report.words import changes
 
 SHOWN = {"dice_image": "Dice per image", "iou_image": "IoU per image", "miou": "mean IoU"}
 
@@ -137,7 +138,9 @@ def _score_table(scores: Mapping[str, Scores]) -> str:
         for split, entry in scores.items()
     ]
     contracts = sorted({entry.contract.hash for entry in scores.values()})
-    legend = f"With 95 % intervals; metric contract {', '.join(contracts)}.\n"
+    known = any(math.isfinite(entry[metric].ci95[0]) for entry in scores.values() for metric in SHOWN)
+    intervals = "With 95 % intervals" if known else "Too few pictures for 95 % intervals"
+    legend = f"{intervals}; metric contract {', '.join(contracts)}.\n"
     return _table(("split", "pictures", *SHOWN.values()), rows) + "\n" + legend
 
 
@@ -149,9 +152,7 @@ def _making(spec: ModelSpec, recipe: Recipe | None, dataset: str) -> str:
             f"- probabilities calibrated on the validation split: temperature {spec.temperature:.3f}"
         )
     if recipe is not None:
-        usual = flatten(Recipe().model_dump(mode="json"))
-        changes = {k: v for k, v in flatten(recipe.model_dump(mode="json")).items() if v != usual[k]}
-        lines += [f"- `{key}={_escape(str(value))}`" for key, value in changes.items()]
+        lines += [f"- {_code(f'{key}={value}')}" for key, value in changes(recipe)]
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -189,6 +190,12 @@ def _listed(names: Sequence[str]) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _code(text: str) -> str:
+    """One line between backticks, where nothing but a backtick is markup."""
+    line = " ".join(text.replace("`", "'").split())
+    return f"`{line}`"
 
 
 def _escape(text: str) -> str:

@@ -16,7 +16,7 @@ from maskwright.report import sections
 from maskwright.report.cite import Work
 from maskwright.report.exports import ExportedFile
 from maskwright.report.gallery import Exhibit
-from maskwright.report.words import number, verdict
+from maskwright.report.words import changes, number, plain, verdict
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class ReportInput:
     """Facts about the data set: what -> value, both for reading."""
     classes: Sequence[tuple[str, Colour]]
     splits: Sequence[Split] = ()
+    """Those that there are; empty where the data are not on this machine any more."""
     metrics: Sequence[Mapping[str, float]] = ()
     """The rows of metrics.csv."""
     best_epoch: int = 0
@@ -69,7 +70,14 @@ def render_report(report: ReportInput) -> str:
         split=split,
         verdict=None
         if scores is None
-        else verdict(report.name, report.recipe, report.scores, report.metrics, report.best_epoch),
+        else verdict(
+            report.name,
+            report.recipe,
+            report.scores,
+            report.metrics,
+            report.best_epoch,
+            testable=not report.splits or any(part.name == "test" for part in report.splits),
+        ),
         headline=None if scores is None else sections.headline(split, scores),
         every=sections.every_score(report.scores),
         galleries=_galleries(report.galleries.get(split, ())),
@@ -88,7 +96,7 @@ def render_report(report: ReportInput) -> str:
         receipt=list(report.receipt.items()),
         exports=report.exports,
         recipe=_recipe_sections(report.recipe),
-        changes=_changes(report.recipe),
+        changes=changes(report.recipe),
         works="\n\n".join(work.bibtex for work in report.works),
         contract="" if scores is None else scores.contract.hash,
     )
@@ -201,18 +209,5 @@ def _recipe_sections(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
     sections: dict[str, list[tuple[str, str]]] = {}
     for key, value in flatten(recipe.model_dump(mode="json")).items():
         section, _, name = key.rpartition(".")
-        sections.setdefault(section or "run", []).append((name, _plain(value)))
+        sections.setdefault(section or "run", []).append((name, plain(value)))
     return list(sections.items())
-
-
-def _changes(recipe: Recipe) -> list[tuple[str, str]]:
-    usual = flatten(Recipe().model_dump(mode="json"))
-    here = flatten(recipe.model_dump(mode="json"))
-    return [(key, _plain(value)) for key, value in here.items() if value != usual.get(key)]
-
-
-def _plain(value: object) -> str:
-    """As a person would write it after `key=`."""
-    if isinstance(value, list):
-        return ",".join(_plain(entry) for entry in value)
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskwright.config import Recipe
+from maskwright.config import Recipe, flatten
 from maskwright.metrics.anatomy import WORDS
 from maskwright.metrics.counts import Confusion
 from maskwright.metrics.scores import Score, Scores
@@ -31,6 +31,8 @@ MENDED_BY = {
     "swap": "See what is taken for what: classes that people confuse too can be one; others need more pictures.",
     "hole": "Let it see more of the picture at once: a deeper network, or a smaller input size.",
 }
+MAKES_TEST = "splits: {train: train.txt, test: test.txt} in dataset.yaml"
+"""What gives data a test split."""
 SEEN = {"test": ", which training never saw", "validation": ", which also chose the best epoch"}
 
 
@@ -58,14 +60,17 @@ def verdict(
     scores: Mapping[str, Scores],
     metrics: Sequence[Mapping[str, float]] = (),
     best_epoch: int = 0,
+    *,
+    testable: bool = True,
 ) -> Verdict:
-    """On the first of `scores`, which there must be; `metrics` are the rows of metrics.csv."""
+    """On the first of `scores`, which there must be; `metrics` are the rows of metrics.csv; `testable`: its data have
+    a test split."""
     split, judged = next(iter(scores.items()))
     return Verdict(
         lead=_lead(judged),
         findings=tuple(_findings(split, judged)),
         warnings=tuple(_sentence(note) for note in judged.advice),
-        steps=tuple(_steps(name, recipe, scores, metrics, best_epoch))[:STEPS],
+        steps=tuple(_steps(name, recipe, scores, metrics, best_epoch, testable))[:STEPS],
     )
 
 
@@ -81,6 +86,20 @@ def number(count: int, what: str) -> str:
 def percent(share: float) -> str:
     """Whole percents, but what is not nothing is never 0 %."""
     return "under 1\u00a0%" if 0 < share < 0.005 else f"{share:.0%}".replace("%", "\u00a0%")
+
+
+def changes(recipe: Recipe) -> list[tuple[str, str]]:
+    """What differs from the defaults, key by key."""
+    usual = flatten(Recipe().model_dump(mode="json"))
+    here = flatten(recipe.model_dump(mode="json"))
+    return [(key, plain(value)) for key, value in here.items() if value != usual.get(key)]
+
+
+def plain(value: object) -> str:
+    """As a person would write it after `key=`."""
+    if isinstance(value, list):
+        return ",".join(plain(entry) for entry in value)
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
 def confused(confusion_KK: Confusion, names: Sequence[str], most: int = 5) -> list[tuple[str, str, float]]:
@@ -168,12 +187,19 @@ def _steps(
     scores: Mapping[str, Scores],
     metrics: Sequence[Mapping[str, float]],
     best_epoch: int,
+    testable: bool,
 ) -> Iterator[Step]:
     split, judged = next(iter(scores.items()))
-    if split == "validation":
+    if split == "validation" and testable:
         yield Step(
             "Score it on pictures that chose nothing: these chose the epoch, so the number flatters.",
             f"maskwright evaluate {name} --split test",
+        )
+    elif split == "validation":
+        yield Step(
+            "Keep pictures for a test, or cross-validate (train --folds 5): these chose the epoch, so the number "
+            "flatters, and the data have no test split.",
+            MAKES_TEST,
         )
     if judged.n_groups < min(FEW_GROUPS, judged.n_images):
         few = number(judged.n_groups, "group")

@@ -49,6 +49,15 @@ def has_state(folder: Path) -> bool:
     return _current(folder) is not None
 
 
+def saved_counters(folder: Path) -> Counters | None:
+    """Those of the last save; None where there is none that can be read."""
+    try:
+        file = folder / "last" / (_current(folder) or "") / "state.json"
+        return Counters(**json.loads(file.read_text(encoding="utf-8"))["counters"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def load_state(folder: Path, state: TrainState) -> None:
     """Put the saved state into `state`, which was built from the same recipe. Raises RunError."""
     slot = _current(folder)

@@ -1,0 +1,4 @@
+from maskwright.cli.main import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
