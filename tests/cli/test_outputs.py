@@ -65,6 +65,14 @@ def test_several_kinds_and_files_of_the_call(here: Path, capsys: pytest.CaptureF
     assert "Of all of them: annotations.json, pixels.csv, objects.csv" in out
 
 
+def test_masks_beside_pictures_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("album").mkdir()
+    Image.new("RGB", (40, 30)).save("album/a.jpg")
+    for out, told in (("apart", False), ("album", True)):
+        assert main(["predict", "first", "album", "--out", out]) == 0
+        assert ("masks lie beside pictures now" in " ".join(capsys.readouterr().out.split())) == told
+
+
 def test_stopped_it_says_how_to_go_on(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,15 @@ def test_a_picture_that_is_none_is_one_line_and_the_rest_is_done(
     assert len(list((tmp_path / "out").glob("*.png"))) == 6
 
 
+def test_where_the_pictures_of_a_folder_may_lie(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    photos.rename(tmp_path / "all/deeper")
+    with pytest.raises(
+        DataError, match=r"all holds no pictures; a glob reaches deeper: '.*all/\*\*/\*\.png'"
+    ):
+        Grey().save(tmp_path / "out", tmp_path / "all")
+
+
 @pytest.mark.parametrize("where", ["a file", "below a file", "read-only"])
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_predicted(
     photos: Path, tmp_path: Path, where: str

@@ -72,13 +72,14 @@ def predict(
     """
     from rich.console import Group
 
-    from maskwright.predict.encode import Kind
+    from maskwright.predict.encode import Kind, check_kinds
     from maskwright.predict.ensemble import load_predictor
     from maskwright.predict.predictor import Predictor, use_threads
     from maskwright.predict.tiled import Tiled
     from maskwright.predict.whole import FILES
 
-    kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])  # checked by the predictor
+    kinds = cast(list[Kind], [kind.strip() for kind in save.split(",")])
+    check_kinds(kinds)  # before the network is read
     with use_threads(threads):
         side = read_tile(tile)
         predictor = load_predictor(run, device, tta, threads)
@@ -99,6 +100,10 @@ def predict(
     if review_below is not None and isinstance(predictor, Predictor) and predictor.temperature == 1:
         lines.append("Note: this model has no temperature yet; `maskwright calibrate RUN` fits one")
     lines += tile_lines(results, check=check_seams)
+    if any(result.outputs and out.resolve() == result.input.resolve().parent for result in results):
+        lines.append(
+            f"Note: in {out} masks lie beside pictures now; a data set of that folder would take them for pictures"
+        )
     text = Group(*lines, *(f"failed: {result.error}" for result in failed))
     document = {
         "out": out,

@@ -99,7 +99,9 @@ def _find(given: str | Path) -> list[tuple[Path, Path]]:
         inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in ENDINGS)
         pictures = [(entry, Path(entry.name)) for entry in inside if not entry.name.startswith(".")]
         if not pictures:
-            raise DataError(f"{path} holds no pictures", f"a glob reaches deeper: '{path}/**/*.jpg'")
+            deeper = (entry.suffix for entry in path.rglob("*.*") if entry.suffix.lower() in ENDINGS)
+            hint = f"a glob reaches deeper: '{path}/**/*{ending}'" if (ending := next(deeper, "")) else ""
+            raise DataError(f"{path} holds no pictures", hint or f"it may have any of {', '.join(ENDINGS)}")
         return pictures
     if glob.has_magic(str(given)):
         fixed = Path(*_before_magic(path))

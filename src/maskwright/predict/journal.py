@@ -319,7 +319,9 @@ def writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "it is no folder" if out.exists() and not out.is_dir() else error.strerror or error
         raise RunError(
-            f"{out} cannot be written to: {error.strerror or error}",
-            "choose another --out, or free some space",
+            f"{out} cannot be written to: {why}",
+            "free some space, or choose another --out" if full else "choose another --out",
         ) from error
