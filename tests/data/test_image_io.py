@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,28 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
     path.write_bytes(plain[:end] + chunk + plain[end:])
     assert image_size(path) == read_mask(path).shape == (8, 5)
     np.testing.assert_array_equal(read_mask(path), np.rot90(GREY, -1))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("layout", [{}, {"rowsperstrip": 3}, {"tile": (16, 16)}, {"compression": "zlib"}])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_in_planes_are_the_same_as_interleaved(
+    tmp_path: Path, channels: int, layout: dict[str, Any], byteorder: Any
+) -> None:
+    """tifffile writes the same numbers twice, and reads them back as the oracle."""
+    tifffile = pytest.importorskip("tifffile")
+    deep = RNG.integers(0, 65536, (21, 37, channels), dtype=np.uint16)
+    options = {"photometric": "rgb", "byteorder": byteorder} | (
+        {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    )
+    tifffile.imwrite(tmp_path / "a.tif", deep, **options)
+    planes = deep.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "b.tif", planes, planarconfig="separate", **options, **layout)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), planes)
+    together, apart = (read_image(tmp_path / name, channels) for name in ("a.tif", "b.tif"))
+    np.testing.assert_array_equal(apart, together)
+    assert np.abs(apart - deep / 257).max() <= 1
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.tif"), read_mask(tmp_path / "a.tif"))
 
 
 def test_grey(tmp_path: Path) -> None:

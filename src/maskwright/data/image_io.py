@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ _LARGE = 1 << 25
 """Pixels from which on pictures are decoded one after the other: one of LARGEST takes 2 GB meanwhile."""
 _one_at_a_time = threading.Lock()
 
-_ORIENTATION = 0x0112
+_ORIENTATION, _PLANES, _BITS = 0x0112, 284, 258
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -99,8 +99,21 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _deep_planes(image: Any) -> None:
+    """Pillow unpacks 16 bits of a TIFF as if they were 8 where each channel lies in a plane of its own: say 16.
+
+    What is compressed libtiff unpacks, which knows better.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PLANES) == 2 and 16 in tags.get(_BITS, ()) and image.info.get("compression") == "raw":
+        order = "B" if tags.prefix == b"MM" else "L"
+        make = getattr(type(image.tile[0]), "_make", tuple)  # a plain tuple before Pillow 11
+        image.tile = [make((*tile[:3], (f"{tile[3][0]};16{order}", *tile[3][1:]))) for tile in image.tile]
+
+
 def _upright(image: Image.Image) -> None:
     """Decode, and turn as the EXIF orientation says."""
+    _deep_planes(image)
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
 

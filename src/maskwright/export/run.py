@@ -23,8 +23,7 @@ from PIL import Image, ImageOps
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 TAILS = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
-SAME = ("L", "LA", "RGB", "RGBA")
-PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", **dict(zip(SAME, SAME, strict=True))}
+PLAIN = {m: m for m in ("L", "LA", "RGB", "RGBA")} | {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 Image.MAX_IMAGE_PIXELS = LARGEST = 200_000_000
 
 
@@ -33,6 +32,8 @@ def read(path: Path, channels: int) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > LARGEST:
             raise ValueError(f"it has over {LARGEST:,} pixels")
+        if (tag := getattr(image, "tag_v2", {})).get(284) == 2 and 16 in tag[258] and "raw" in image.tile[0]:
+            raise ValueError("save its channels interleaved")  # Pillow misreads planes of 16 bits
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith(("I", "F")):
