@@ -185,3 +185,18 @@ def test_a_study_whose_data_have_no_test_pictures(data: Path, capsys: pytest.Cap
     line = complaint(["study", "002-table", "--data", str(data), "--size", "16,16"], capsys)
     assert "has no test pictures" in line
     assert not Path("runs").exists()
+
+
+def test_files_of_others_are_not_replaced(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sheet and an audit of ours are; what only has their name is not."""
+    for words, names in ((["show"], ["data.png"]), (["audit"], ["audit/audit.html", "audit/audit.json"])):
+        for name in names:
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).write_text("precious")
+            assert "--out" in complaint(["data", *words, str(data)], capsys)
+            assert Path(name).read_text() == "precious"
+            Path(name).unlink()
+        for _ in range(2):
+            assert main(["data", *words, str(data)]) == 0
+        assert all(Path(name).stat().st_size > 100 for name in names)
+        capsys.readouterr()

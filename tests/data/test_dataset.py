@@ -222,6 +222,16 @@ def test_size_is_that_of_the_upright_picture(cats: Path) -> None:
     assert dataset.image(dataset.items[27], 3).shape == (6, 8, 3)
 
 
+def test_a_mask_of_another_size_is_skipped_as_broken(cats: Path) -> None:
+    Image.fromarray(np.zeros((5, 8), np.uint8)).save(cats / "masks/cat_3.png")
+    (cats / "masks/cat_4.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="maskwright data audit"):
+        open_dataset(cats)
+    rest = open_dataset(cats, skip_broken=True)
+    assert {item.id for item in rest.items} == {f"cat_{row}" for row in range(30)} - {"cat_3", "cat_4"}
+    assert "2 items with broken files are left out: cat_3, cat_4" in rest.advice
+
+
 def test_broken_files(cats: Path) -> None:
     whole = cats / "images" / "cat_7.jpg"
     whole.write_bytes(whole.read_bytes()[:-300])

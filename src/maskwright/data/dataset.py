@@ -313,19 +313,34 @@ def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progr
     """A folder (its dataset.yaml, or a layout that is recognised), a dataset.yaml, an .npz, or `synthetic:NAME`.
 
     The headers of the images and the values of the masks are read once and remembered. Files that cannot be
-    decoded are left to `find_broken`; with `skip_broken` their items are left out. Raises ConfigError and
-    DataError: unknown keys and layouts, images without masks, sizes that differ, values outside the classes.
+    decoded are left to `find_broken`; with `skip_broken` their items are left out, and those whose mask has another
+    size. Raises ConfigError and DataError: unknown keys and layouts, images without masks, sizes that differ, values
+    outside the classes.
     """
     values, root = _locate(data)
-    dataset = build_dataset(values, root, progress)
     if not skip_broken:
-        return dataset
+        return build_dataset(values, root, progress)
+    dataset, ids = _without_misfits(values, root, progress)
     broken = {path for path, _ in find_broken(dataset, progress)}
-    ids = [item.id for item in dataset.items if {item.image, item.mask, *item.targets} & broken]
+    torn = [item.id for item in dataset.items if {item.image, item.mask, *item.targets} & broken]
+    ids += torn
     if not ids:
         return dataset
     said = f"{len(ids)} items with broken files are left out: {few(ids)}"
-    return replace(dataset.without(ids), advice=(*dataset.advice, said))
+    return replace(dataset.without(torn) if torn else dataset, advice=(*dataset.advice, said))
+
+
+def _without_misfits(
+    values: Mapping[str, object], root: Path, progress: Progress
+) -> tuple[Dataset, list[str]]:
+    """The data set without items whose mask is not as large as the picture, and their ids."""
+    try:
+        return build_dataset(values, root, progress), []
+    except FaultyError as error:
+        if error.finding != "size-mismatch" or not error.cases:
+            raise
+        before = cast(Sequence[str], values.get("exclude") or ())
+        return build_dataset({**values, "exclude": [*before, *error.cases]}, root, progress), [*error.cases]
 
 
 def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Path | Part, str]]:
