@@ -200,3 +200,17 @@ def test_files_of_others_are_not_replaced(data: Path, capsys: pytest.CaptureFixt
             assert main(["data", *words, str(data)]) == 0
         assert all(Path(name).stat().st_size > 100 for name in names)
         capsys.readouterr()
+
+
+def test_a_proposal_that_cannot_be_read_yet_is_shown_and_saved(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mask(data, 3, np.zeros((9, 9), np.uint8))
+    assert main(["data", "show", str(data)]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Proposed (cannot be read yet), save it with" in shown
+    assert "maskwright data audit" in shown
+    assert "format: folder" in shown
+    assert main(["data", "show", str(data), "--save", "bad.yaml"]) == 1
+    assert "Saved: bad.yaml (cannot be read yet)" in " ".join(capsys.readouterr().out.split())
+    assert Path("bad.yaml").is_file()

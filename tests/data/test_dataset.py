@@ -204,6 +204,15 @@ def test_noise_is_no_set_of_classes(cats: Path) -> None:
         open_dataset(cats)
 
 
+def test_twelve_bits_in_sixteen_are_told(cats: Path) -> None:
+    (cats / "images/cat_0.jpg").unlink()
+    deep = RNG.integers(0, 4096, (6, 8)).astype(np.uint16)
+    Image.fromarray(deep).save(cats / "images/cat_0.png")
+    assert any("almost black (cat_0)" in line for line in open_dataset(cats).advice)
+    Image.fromarray(deep * 16).save(cats / "images/cat_0.png")
+    assert not any("almost black" in line for line in open_dataset(cats).advice)
+
+
 def test_a_mask_of_another_size(cats: Path) -> None:
     dataset = open_dataset(cats)
     Image.fromarray(np.zeros((8, 6), np.uint8)).save(cats / "masks" / "cat_7.png")

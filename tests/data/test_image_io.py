@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskwright.data.classes import class_map
+from maskwright.data.dataset import open_dataset
 from maskwright.data.image_io import (
     as_picture,
     image_channels,
@@ -247,3 +249,12 @@ def test_masks_come_back_as_they_were_saved(tmp_path: Path) -> None:
     painted = read_mask(tmp_path / "m.png", colours=True)
     np.testing.assert_array_equal(painted[mask == 1], np.broadcast_to([4, 5, 6], painted[mask == 1].shape))
     assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(DataError, match="unpack it first"):
+        read_image(tmp_path / "z.zip", 3)
+    with pytest.raises(DataError, match="unpack it first"):
+        open_dataset(tmp_path / "z.zip")

@@ -117,10 +117,12 @@ def _recognised(data: str, save: Path | None, sheet: Path) -> Answer:
         dataset, problem = None, str(error)
     if dataset is None:
         advice = f"maskwright data show {data} --save {Path(data) / 'dataset.yaml'}"
-        proposed = found.to_yaml(Path(data) / "dataset.yaml") if found.dataset is not None else ""
+        unread = "" if found.dataset is not None else " (cannot be read yet)"
         lines += [
             f"Not read as it stands: {problem}",
-            *([f"Proposed, save it with {advice}:", proposed] if proposed else []),
+            *([f"What is wrong, item by item: maskwright data audit {data}"] if unread else []),
+            f"Saved: {save}{unread}" if save else f"Proposed{unread}, save it with {advice}:",
+            found.to_yaml(save or Path(data) / "dataset.yaml"),
         ]
         return Answer(document | {"problem": problem}, Group(*lines), code=1)
     facts = describe(dataset)

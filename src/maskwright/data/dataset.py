@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from zipfile import is_zipfile
 
 import numpy as np
 import yaml
@@ -19,7 +21,7 @@ from maskwright.data.boxes import count_without, ignored_boxes, without_boxes
 from maskwright.data.classes import IGNORE, ClassMap, Colour, class_map
 from maskwright.data.documents import read_yaml
 from maskwright.data.fingerprint import content_hashes, digest, recall
-from maskwright.data.image_io import dense_size, read_dense
+from maskwright.data.image_io import dense_size, is_dark, read_dense
 from maskwright.data.part import Part
 from maskwright.data.places import (
     array_of,
@@ -99,6 +101,9 @@ FORMATS: dict[str, Source] = {
 
 LARGEST_YAML = 1 << 24
 """Bytes of a dataset.yaml, which may list ids."""
+
+LOOKED_AT = 8
+"""Pictures that are decoded when a data set is opened."""
 
 _DRAWN = ("coco", "yolo", "labelme", "label-studio")
 
@@ -390,6 +395,8 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
     if path.suffix == ".json":
         return _of_json(path.resolve())
     if path.suffix not in (".yaml", ".yml"):
+        if is_zipfile(path):
+            raise DataError(f"{path} is an archive", "unpack it first, and give its folder")
         raise DataError(
             f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, a .json, or synthetic:terrain"
         )
@@ -619,6 +626,11 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
         torn = straddling([item.group for item in labelled], [item.split for item in labelled])
         for group, splits in list(torn.items())[:3]:
             said.append(f"group {group} lies in {' and '.join(splits)}: scores there flatter")
+    if dark := _dark(dataset):
+        said.append(
+            f"pictures of 16 bits use hardly any of their range and become almost black ({few(dark)}): stretch them "
+            "to the full range, new pictures for predict likewise"
+        )
     if astray := _leading_out(dataset):
         said.append(f"{len(astray)} files lie outside {dataset.root}, behind links: {few(astray)}")
     if config.format == "coco":
@@ -632,6 +644,16 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
     if config.fingerprint is not None and config.fingerprint != dataset.fingerprint():
         said.append(f"the data have changed since the fingerprint {config.fingerprint} was taken")
     return tuple(said)
+
+
+def _dark(dataset: Dataset) -> list[str]:
+    """Of the first pictures those that are almost black in 8 bits; broken ones are found elsewhere."""
+    found = []
+    for item in dataset.items[:LOOKED_AT]:
+        with suppress(DataError):
+            if isinstance(item.image, Path) and is_dark(item.image):
+                found.append(item.id)
+    return found
 
 
 def _leading_out(dataset: Dataset) -> list[str]:
