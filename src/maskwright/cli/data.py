@@ -317,7 +317,7 @@ def triage(
             table(("", "label", "split", "score>", "worst region"), rows),
             *(f"Note: {note}" for note in notes(found)),
             *([changed.comparison.sentence] if changed else []),
-            *([f"{fix}: {drop} labels dropped, regions of {ignore} ignored"] if fix else []),
+            *([f"{fix}: labels dropped: {drop}, labels with regions ignored: {ignore}"] if fix else []),
             f"Look at: {out / 'triage.html'}",
         ),
     )
