@@ -119,6 +119,18 @@ def test_colours_and_a_table_beside_them(tmp_path: Path) -> None:
     saved(found, tmp_path)
 
 
+def test_one_jpeg_among_exact_masks(tmp_path: Path) -> None:
+    """What it blurs is ignored; no exact value of the others becomes another class."""
+    write(tmp_path, "images/{id}.jpg", "masks/{id}.png")
+    before = propose(tmp_path).keys
+    with Image.open(tmp_path / "masks/003.png") as mask:
+        mask.convert("L").save(tmp_path / "masks/003.jpg")
+    (tmp_path / "masks/003.png").unlink()
+    found = propose(tmp_path)
+    assert found.keys["values"] == {**before["values"], "*": "ignore"}  # type: ignore[dict-item]
+    assert any("save them as PNG: 003" in reason for reason in found.reasons)
+
+
 def test_what_does_not_pair(tmp_path: Path) -> None:
     write(tmp_path, "images/{id}.jpg", "masks/{id}.png")
     (tmp_path / "masks/003.png").unlink()

@@ -183,25 +183,32 @@ def _with_values(
         if config.values is not None:
             known["values"] = dict(config.values)  # type: ignore[assignment]
         return keys | known, [f"classes: {few(config.classes, 6)}, as the format or a table beside it says"]
-    facts = [
-        fact for fact in all_facts(pairs, coloured_values(config), progress).values() if fact is not None
-    ]
+    jpegs = [pair.id for pair in pairs if _is_jpeg(pair)]
+    fact_of = {
+        name: fact
+        for name, fact in all_facts(pairs, coloured_values(config), progress).items()
+        if fact is not None
+    }
+    sound = [fact for name, fact in fact_of.items() if name not in jpegs]
+    facts = sound or [*fact_of.values()]  # what others hold exactly, the blur of a few must not change
     pixels = Counter[int]()
     for fact in facts:
         pixels.update(dict(zip(fact.codes, fact.counts, strict=True)))
     coloured = any(fact.colours for fact in facts)
-    blurred = any(len(fact.codes) > MOST_VALUES for fact in facts) or _is_jpeg(pairs)
+    blurred = any(len(fact.codes) > MOST_VALUES for fact in facts) or not sound
     values, reason = _values(pixels, len(facts), coloured, blurred)
+    if sound and jpegs:
+        values["*"] = "ignore"
+        reason += f"; what else JPEG masks hold is ignored, save them as PNG: {few(jpegs)}"
     names = list(dict.fromkeys(name for name in values.values() if name != "ignore"))
     return keys | {"classes": names, "values": values}, [reason]
 
 
-def _is_jpeg(pairs: Sequence[Pair]) -> bool:
-    """Whether the first mask is one, whatever its name says."""
-    file = next((pair.mask for pair in pairs if isinstance(pair.mask, Path)), None)
-    if file is None:
+def _is_jpeg(pair: Pair) -> bool:
+    """Whether the mask is one, whatever its name says."""
+    if not isinstance(pair.mask, Path):
         return False
-    with open(file, "rb") as opened:
+    with open(pair.mask, "rb") as opened:
         return opened.read(3) == b"\xff\xd8\xff"
 
 
