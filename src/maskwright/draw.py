@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from maskwright.data.classes import ClassMap
 from maskwright.data.image_io import to_channels
@@ -215,8 +216,12 @@ def predictions_sheet(
     return sheet(tiles, captions, title=title, legend=[*class_legend(classes), *kinds])
 
 
-def png(picture: Picture | Image.Image) -> bytes:
-    return _encoded(picture, "PNG")
+def png(picture: Picture | Image.Image, software: str = "") -> bytes:
+    """`software`: said in the file, in front of the pixels."""
+    told = PngInfo()
+    if software:
+        told.add_text("Software", software)
+    return _encoded(picture, "PNG", pnginfo=told)
 
 
 def jpeg(picture: Picture | Image.Image, quality: int = 90) -> bytes:
@@ -224,7 +229,7 @@ def jpeg(picture: Picture | Image.Image, quality: int = 90) -> bytes:
     return _encoded(picture, "JPEG", quality=quality, subsampling=0)
 
 
-def _encoded(picture: Picture | Image.Image, kind: str, **options: int) -> bytes:
+def _encoded(picture: Picture | Image.Image, kind: str, **options: Any) -> bytes:
     content = io.BytesIO()
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(to_channels(picture, 3))
     image.save(content, kind, **options)

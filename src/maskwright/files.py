@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from maskwright.errors import RunError
+from maskwright.errors import ConfigError, RunError
 
 
 def cache_folder() -> Path:
@@ -108,6 +108,17 @@ def file_hash(file: Path) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
     except OSError:
         return ""
+
+
+def check_ours(path: Path, mark: str) -> None:
+    """Raises ConfigError where a file would be replaced that does not begin with what holds `mark`: it is not ours."""
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, "rb") as file:
+            ours = mark.encode() in file.read(4096)
+        if not ours:
+            raise ConfigError(
+                f"{path} is there already, and not from this command", "name another with --out"
+            )
 
 
 def publish(source: Path, target: Path, names: Sequence[str]) -> None:

@@ -185,3 +185,32 @@ def test_a_study_whose_data_have_no_test_pictures(data: Path, capsys: pytest.Cap
     line = complaint(["study", "002-table", "--data", str(data), "--size", "16,16"], capsys)
     assert "has no test pictures" in line
     assert not Path("runs").exists()
+
+
+def test_files_of_others_are_not_replaced(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sheet and an audit of ours are; what only has their name is not."""
+    for words, names in ((["show"], ["data.png"]), (["audit"], ["audit/audit.html", "audit/audit.json"])):
+        for name in names:
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).write_text("precious")
+            assert "--out" in complaint(["data", *words, str(data)], capsys)
+            assert Path(name).read_text() == "precious"
+            Path(name).unlink()
+        for _ in range(2):
+            assert main(["data", *words, str(data)]) == 0
+        assert all(Path(name).stat().st_size > 100 for name in names)
+        capsys.readouterr()
+
+
+def test_a_proposal_that_cannot_be_read_yet_is_shown_and_saved(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mask(data, 3, np.zeros((9, 9), np.uint8))
+    assert main(["data", "show", str(data)]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Proposed (cannot be read yet), save it with" in shown
+    assert "maskwright data audit" in shown
+    assert "format: folder" in shown
+    assert main(["data", "show", str(data), "--save", "bad.yaml"]) == 1
+    assert "Saved: bad.yaml (cannot be read yet)" in " ".join(capsys.readouterr().out.split())
+    assert Path("bad.yaml").is_file()

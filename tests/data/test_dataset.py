@@ -204,6 +204,15 @@ def test_noise_is_no_set_of_classes(cats: Path) -> None:
         open_dataset(cats)
 
 
+def test_twelve_bits_in_sixteen_are_told(cats: Path) -> None:
+    (cats / "images/cat_0.jpg").unlink()
+    deep = RNG.integers(0, 4096, (6, 8)).astype(np.uint16)
+    Image.fromarray(deep).save(cats / "images/cat_0.png")
+    assert any("almost black (cat_0)" in line for line in open_dataset(cats).advice)
+    Image.fromarray(deep * 16).save(cats / "images/cat_0.png")
+    assert not any("almost black" in line for line in open_dataset(cats).advice)
+
+
 def test_a_mask_of_another_size(cats: Path) -> None:
     dataset = open_dataset(cats)
     Image.fromarray(np.zeros((8, 6), np.uint8)).save(cats / "masks" / "cat_7.png")
@@ -220,6 +229,16 @@ def test_size_is_that_of_the_upright_picture(cats: Path) -> None:
     dataset = open_dataset(cats)
     assert dataset.size(dataset.items[27]) == dataset.mask(dataset.items[27]).shape == (6, 8)
     assert dataset.image(dataset.items[27], 3).shape == (6, 8, 3)
+
+
+def test_a_mask_of_another_size_is_skipped_as_broken(cats: Path) -> None:
+    Image.fromarray(np.zeros((5, 8), np.uint8)).save(cats / "masks/cat_3.png")
+    (cats / "masks/cat_4.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="maskwright data audit"):
+        open_dataset(cats)
+    rest = open_dataset(cats, skip_broken=True)
+    assert {item.id for item in rest.items} == {f"cat_{row}" for row in range(30)} - {"cat_3", "cat_4"}
+    assert "2 items with broken files are left out: cat_3, cat_4" in rest.advice
 
 
 def test_broken_files(cats: Path) -> None:

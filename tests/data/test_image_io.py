@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from maskwright.data.classes import class_map
+from maskwright.data.dataset import open_dataset
 from maskwright.data.image_io import (
     as_picture,
     image_channels,
@@ -59,6 +62,28 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
     path.write_bytes(plain[:end] + chunk + plain[end:])
     assert image_size(path) == read_mask(path).shape == (8, 5)
     np.testing.assert_array_equal(read_mask(path), np.rot90(GREY, -1))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("layout", [{}, {"rowsperstrip": 3}, {"tile": (16, 16)}, {"compression": "zlib"}])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_in_planes_are_the_same_as_interleaved(
+    tmp_path: Path, channels: int, layout: dict[str, Any], byteorder: Any
+) -> None:
+    """tifffile writes the same numbers twice, and reads them back as the oracle."""
+    tifffile = pytest.importorskip("tifffile")
+    deep = RNG.integers(0, 65536, (21, 37, channels), dtype=np.uint16)
+    options = {"photometric": "rgb", "byteorder": byteorder} | (
+        {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    )
+    tifffile.imwrite(tmp_path / "a.tif", deep, **options)
+    planes = deep.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "b.tif", planes, planarconfig="separate", **options, **layout)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), planes)
+    together, apart = (read_image(tmp_path / name, channels) for name in ("a.tif", "b.tif"))
+    np.testing.assert_array_equal(apart, together)
+    assert np.abs(apart - deep / 257).max() <= 1
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.tif"), read_mask(tmp_path / "a.tif"))
 
 
 def test_grey(tmp_path: Path) -> None:
@@ -224,3 +249,12 @@ def test_masks_come_back_as_they_were_saved(tmp_path: Path) -> None:
     painted = read_mask(tmp_path / "m.png", colours=True)
     np.testing.assert_array_equal(painted[mask == 1], np.broadcast_to([4, 5, 6], painted[mask == 1].shape))
     assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(DataError, match="unpack it first"):
+        read_image(tmp_path / "z.zip", 3)
+    with pytest.raises(DataError, match="unpack it first"):
+        open_dataset(tmp_path / "z.zip")

@@ -60,7 +60,7 @@ def test_which_layout_and_which_pairing(
     assert (found.keys["images"], found.keys["masks"]) == expected
     assert found.keys["values"] == {0: "background", 1: "class_1", 2: "class_2"}
     assert (found.pairs, found.problem) == (COUNT, "")
-    assert found.left_over == ("1 files (.txt) are not used: readme.txt",)
+    assert found.left_over == ("not used (.txt): 1 (readme.txt)",)
     assert any(f"{COUNT} of {COUNT} pictures have a mask" in reason for reason in found.reasons)
     assert "splits: 7 train, 1 validation" in found.reasons
     saved(found, tmp_path)
@@ -119,6 +119,18 @@ def test_colours_and_a_table_beside_them(tmp_path: Path) -> None:
     saved(found, tmp_path)
 
 
+def test_one_jpeg_among_exact_masks(tmp_path: Path) -> None:
+    """What it blurs is ignored; no exact value of the others becomes another class."""
+    write(tmp_path, "images/{id}.jpg", "masks/{id}.png")
+    before = propose(tmp_path).keys
+    with Image.open(tmp_path / "masks/003.png") as mask:
+        mask.convert("L").save(tmp_path / "masks/003.jpg")
+    (tmp_path / "masks/003.png").unlink()
+    found = propose(tmp_path)
+    assert found.keys["values"] == {**before["values"], "*": "ignore"}  # type: ignore[dict-item]
+    assert any("save them as PNG: 003" in reason for reason in found.reasons)
+
+
 def test_what_does_not_pair(tmp_path: Path) -> None:
     write(tmp_path, "images/{id}.jpg", "masks/{id}.png")
     (tmp_path / "masks/003.png").unlink()
@@ -126,8 +138,9 @@ def test_what_does_not_pair(tmp_path: Path) -> None:
     found = propose(tmp_path)
     assert found.keys["exclude"] == ["003"]
     assert found.pairs == COUNT - 2
-    assert any("1 pictures have no mask (003)" in reason for reason in found.reasons)
-    assert found.left_over[0] == "1 masks have no picture: masks/005.png"
+    assert any("without a mask: 1 (003)" in reason for reason in found.reasons)
+    assert not any("003" in line for line in found.left_over)
+    assert found.left_over[0] == "masks without a picture: 1 (masks/005.png)"
     saved(found, tmp_path)
 
 
@@ -181,7 +194,7 @@ def test_a_folder_that_reads_by_itself_says_why(tmp_path: Path, capsys: pytest.C
 
 def test_pets_and_camvid(pets: Path, camvid: Path) -> None:
     assert propose(pets).pairs == 885
-    assert propose(pets).left_over == ("1 files (.md) are not used: README.md",)
+    assert propose(pets).left_over == ("not used (.md): 1 (README.md)",)
     found = propose(camvid)
     assert found.keys["format"] == "camvid"
     assert found.dataset is not None

@@ -455,3 +455,12 @@ def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
             write_runner(tmp_path / "model.onnx")
         assert written.read_bytes() == foreign
     assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
+
+
+def test_planes_of_sixteen_bits_are_refused(runner: ModuleType, tmp_path: Path) -> None:
+    """Pillow would misread them without a word."""
+    tifffile = pytest.importorskip("tifffile")
+    planes = np.full((3, 6, 8), 300, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match="interleaved"):
+        runner.read(tmp_path / "a.tif", 3)

@@ -10,7 +10,7 @@ from maskwright.audit.findings import Evidence, Finding, Mending
 from maskwright.audit.looks import Look
 from maskwright.data.dataset import Listing
 from maskwright.data.fingerprint import recall
-from maskwright.data.image_io import FileHeader, read_dense
+from maskwright.data.image_io import DARK, FileHeader, read_dense
 from maskwright.data.places import where
 from maskwright.data.recognise import TEMPLATES
 from maskwright.data.sources import folder
@@ -29,9 +29,6 @@ _ENDINGS = {
     "PPM": (".ppm", ".pgm", ".pbm"),
     "JPEG2000": (".jp2",),
 }
-_DARK = 32
-"""Brightest grey level of 255 that a picture of 16 bits may have before its numbers are thought to be of 12 bits."""
-
 _KINDS = {"1": "grey", "L": "grey", "LA": "grey", "CMYK": "CMYK"}
 
 Size = tuple[int, int]
@@ -219,7 +216,7 @@ def stored(pairs: Sequence[Pair], looks: Mapping[str, Look]) -> Iterator[Finding
         if look.header is None:
             continue
         deep = look.header.mode.startswith("I")
-        if deep and look.brightest < _DARK and look.darkest != look.brightest:
+        if deep and look.brightest < DARK and look.darkest != look.brightest:
             dark.append(Evidence((pair.id,), f"its brightest pixel is {look.brightest / 255:.1%} of 16 bits"))
         if isinstance(pair.image, Path) and (said := lies(pair.image, look.header)):
             lying.append(Evidence((pair.id,), said))

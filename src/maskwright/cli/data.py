@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from maskwright.triage.what_if import WhatIf
 
 
+SHEET, AUDIT, TRIAGE, PAGE = (
+    "maskwright data show",
+    "maskwright audit",
+    "maskwright triage",
+    "· maskwright</title>",
+)
+"""Told in a sheet, a .json and a page, so that they are known again as ours."""
+
+
 def show(
     data: Data,
     augmented: Annotated[
@@ -42,8 +51,12 @@ def show(
     Of a folder without dataset.yaml it says how it is read and why, and exits with 1 where it is not read before the
     proposed dataset.yaml is saved. With --augmented the sheet shows training batches as the network would see them.
     """
+    from maskwright.files import check_ours
+
+    sheet = out or Path("data.png" if augmented is None else "augmented.png")
+    check_ours(sheet, SHEET)  # before a minute of work
     if save is not None or (augmented is None and not skip_broken and _is_bare(data)):
-        return _recognised(data, save, out or Path("data.png"))
+        return _recognised(data, save, sheet)
     from maskwright.data.dataset import open_dataset
     from maskwright.draw import png
     from maskwright.files import write_bytes
@@ -53,16 +66,14 @@ def show(
     if augmented is not None:
         from maskwright.api import augmented_sheet
 
-        sheet = out or Path("augmented.png")
         picture = augmented_sheet(augmented, dataset, skip_broken=skip_broken, progress=progress)
-        write_bytes(sheet, png(picture))
+        write_bytes(sheet, png(picture, SHEET))
         return Answer({"sheet": sheet}, f"{sheet}: training pictures and masks as {augmented} augments them")
     from maskwright.api import contact_sheet
     from maskwright.data.facts import describe
 
-    sheet = out or Path("data.png")
     facts = describe(dataset)
-    write_bytes(sheet, png(contact_sheet(dataset)))
+    write_bytes(sheet, png(contact_sheet(dataset), SHEET))
     return Answer(asdict(facts) | {"sheet": sheet}, _text(facts, sheet))
 
 
@@ -106,14 +117,16 @@ def _recognised(data: str, save: Path | None, sheet: Path) -> Answer:
         dataset, problem = None, str(error)
     if dataset is None:
         advice = f"maskwright data show {data} --save {Path(data) / 'dataset.yaml'}"
-        proposed = found.to_yaml(Path(data) / "dataset.yaml") if found.dataset is not None else ""
+        unread = "" if found.dataset is not None else " (cannot be read yet)"
         lines += [
             f"Not read as it stands: {problem}",
-            *([f"Proposed, save it with {advice}:", proposed] if proposed else []),
+            *([f"What is wrong, item by item: maskwright data audit {data}"] if unread else []),
+            f"Saved: {save}{unread}" if save else f"Proposed{unread}, save it with {advice}:",
+            found.to_yaml(save or Path(data) / "dataset.yaml"),
         ]
         return Answer(document | {"problem": problem}, Group(*lines), code=1)
     facts = describe(dataset)
-    write_bytes(sheet, png(contact_sheet(dataset)))
+    write_bytes(sheet, png(contact_sheet(dataset), SHEET))
     told = Group(*lines, f"As dataset.yaml: {save or '--save FILE writes it'}", _text(facts, sheet))
     return Answer(document | asdict(facts) | {"sheet": sheet}, told)
 
@@ -174,20 +187,23 @@ def audit(
 ) -> Answer:
     """Find what is wrong with a data set: files, masks, twins, splits, outliers. Exit code 1 when there are errors.
 
-    Nothing of yours is changed; --fix writes a new file, and refuses one that is there already."""
+    Nothing of yours is changed; --fix writes a new file, and refuses one that is there already. What an earlier audit
+    wrote is replaced."""
     import json
 
     from maskwright.audit.page import document, lines, summary, write_page
     from maskwright.audit.run import audit as audit_data
     from maskwright.audit.run import refuse_existing, severities, write_mended
     from maskwright.cli.answer import plain
-    from maskwright.files import write_text
+    from maskwright.files import check_ours, write_text
 
     if fix is not None:
         refuse_existing(fix)  # before a minute of work
+    check_ours(out / "audit.html", PAGE)
+    check_ours(out / "audit.json", AUDIT)
     result = audit_data(data, terminal())
     found = document(result)
-    write_text(out / "audit.json", json.dumps(plain(found), indent=2) + "\n")
+    write_text(out / "audit.json", json.dumps(plain({"by": AUDIT, **found}), indent=2) + "\n")
     write_page(result, out / "audit.html")
     parts: list[RenderableType] = [f"{result.name}: {summary(result)}"]
     if result.findings:
@@ -248,7 +264,7 @@ def triage(
     from maskwright.audit.run import refuse_existing
     from maskwright.cli.answer import plain
     from maskwright.errors import ConfigError
-    from maskwright.files import write_text
+    from maskwright.files import check_ours, write_text
     from maskwright.predict.predictor import use_threads
     from maskwright.triage.decide import write_decided
     from maskwright.triage.judges import panel
@@ -260,6 +276,8 @@ def triage(
         raise ConfigError("--drop and --ignore need a file to write", "add --fix FILE")
     if fix is not None:
         refuse_existing(fix)
+    check_ours(out / "triage.html", PAGE)
+    check_ours(out / "triage.json", TRIAGE)
     progress, judges = terminal(), panel(run, device=device, tta=tta)
     judges.check_count(max(what_if or 0, drop, ignore))
     with use_threads(threads):
@@ -269,7 +287,7 @@ def triage(
 
     def write(changed: WhatIf | None) -> dict[str, object]:
         said = document(found, changed)
-        write_text(out / "triage.json", json.dumps(plain(said), indent=2) + "\n")
+        write_text(out / "triage.json", json.dumps(plain({"by": TRIAGE, **said}), indent=2) + "\n")
         write_text(out / "triage.html", page(found, changed))
         return said
 
@@ -299,7 +317,7 @@ def triage(
             table(("", "label", "split", "score>", "worst region"), rows),
             *(f"Note: {note}" for note in notes(found)),
             *([changed.comparison.sentence] if changed else []),
-            *([f"{fix}: {drop} labels dropped, regions of {ignore} ignored"] if fix else []),
+            *([f"{fix}: labels dropped: {drop}, labels with regions ignored: {ignore}"] if fix else []),
             f"Look at: {out / 'triage.html'}",
         ),
     )

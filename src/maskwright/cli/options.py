@@ -35,7 +35,9 @@ Tta = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; all cores without it.")]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without files that cannot be read.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Go on without files that cannot be read or do not fit.")
+]
 
 SHORT: dict[str, str] = {
     "--model": "model.name",

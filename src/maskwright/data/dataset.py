@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from zipfile import is_zipfile
 
 import numpy as np
 import yaml
@@ -19,7 +21,7 @@ from maskwright.data.boxes import count_without, ignored_boxes, without_boxes
 from maskwright.data.classes import IGNORE, ClassMap, Colour, class_map
 from maskwright.data.documents import read_yaml
 from maskwright.data.fingerprint import content_hashes, digest, recall
-from maskwright.data.image_io import dense_size, read_dense
+from maskwright.data.image_io import dense_size, is_dark, read_dense
 from maskwright.data.part import Part
 from maskwright.data.places import (
     array_of,
@@ -99,6 +101,9 @@ FORMATS: dict[str, Source] = {
 
 LARGEST_YAML = 1 << 24
 """Bytes of a dataset.yaml, which may list ids."""
+
+LOOKED_AT = 8
+"""Pictures that are decoded when a data set is opened."""
 
 _DRAWN = ("coco", "yolo", "labelme", "label-studio")
 
@@ -313,19 +318,34 @@ def open_dataset(data: str | Path, *, skip_broken: bool = False, progress: Progr
     """A folder (its dataset.yaml, or a layout that is recognised), a dataset.yaml, an .npz, or `synthetic:NAME`.
 
     The headers of the images and the values of the masks are read once and remembered. Files that cannot be
-    decoded are left to `find_broken`; with `skip_broken` their items are left out. Raises ConfigError and
-    DataError: unknown keys and layouts, images without masks, sizes that differ, values outside the classes.
+    decoded are left to `find_broken`; with `skip_broken` their items are left out, and those whose mask has another
+    size. Raises ConfigError and DataError: unknown keys and layouts, images without masks, sizes that differ, values
+    outside the classes.
     """
     values, root = _locate(data)
-    dataset = build_dataset(values, root, progress)
     if not skip_broken:
-        return dataset
+        return build_dataset(values, root, progress)
+    dataset, ids = _without_misfits(values, root, progress)
     broken = {path for path, _ in find_broken(dataset, progress)}
-    ids = [item.id for item in dataset.items if {item.image, item.mask, *item.targets} & broken]
+    torn = [item.id for item in dataset.items if {item.image, item.mask, *item.targets} & broken]
+    ids += torn
     if not ids:
         return dataset
     said = f"{len(ids)} items with broken files are left out: {few(ids)}"
-    return replace(dataset.without(ids), advice=(*dataset.advice, said))
+    return replace(dataset.without(torn) if torn else dataset, advice=(*dataset.advice, said))
+
+
+def _without_misfits(
+    values: Mapping[str, object], root: Path, progress: Progress
+) -> tuple[Dataset, list[str]]:
+    """The data set without items whose mask is not as large as the picture, and their ids."""
+    try:
+        return build_dataset(values, root, progress), []
+    except FaultyError as error:
+        if error.finding != "size-mismatch" or not error.cases:
+            raise
+        before = cast(Sequence[str], values.get("exclude") or ())
+        return build_dataset({**values, "exclude": [*before, *error.cases]}, root, progress), [*error.cases]
 
 
 def find_broken(dataset: Dataset, progress: Progress = SILENT) -> list[tuple[Path | Part, str]]:
@@ -375,6 +395,8 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
     if path.suffix == ".json":
         return _of_json(path.resolve())
     if path.suffix not in (".yaml", ".yml"):
+        if is_zipfile(path):
+            raise DataError(f"{path} is an archive", "unpack it first, and give its folder")
         raise DataError(
             f"{path} is no data set", "give a folder, a dataset.yaml, an .npz, a .json, or synthetic:terrain"
         )
@@ -604,6 +626,11 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
         torn = straddling([item.group for item in labelled], [item.split for item in labelled])
         for group, splits in list(torn.items())[:3]:
             said.append(f"group {group} lies in {' and '.join(splits)}: scores there flatter")
+    if dark := _dark(dataset):
+        said.append(
+            f"pictures of 16 bits use hardly any of their range and become almost black ({few(dark)}): stretch them "
+            "to the full range, new pictures for predict likewise"
+        )
     if astray := _leading_out(dataset):
         said.append(f"{len(astray)} files lie outside {dataset.root}, behind links: {few(astray)}")
     if config.format == "coco":
@@ -617,6 +644,16 @@ def _advice(dataset: Dataset, config: DataConfig, ids: set[str]) -> tuple[str, .
     if config.fingerprint is not None and config.fingerprint != dataset.fingerprint():
         said.append(f"the data have changed since the fingerprint {config.fingerprint} was taken")
     return tuple(said)
+
+
+def _dark(dataset: Dataset) -> list[str]:
+    """Of the first pictures those that are almost black in 8 bits; broken ones are found elsewhere."""
+    found = []
+    for item in dataset.items[:LOOKED_AT]:
+        with suppress(DataError):
+            if isinstance(item.image, Path) and is_dark(item.image):
+                found.append(item.id)
+    return found
 
 
 def _leading_out(dataset: Dataset) -> list[str]:

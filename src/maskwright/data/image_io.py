@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,13 @@ _LARGE = 1 << 25
 """Pixels from which on pictures are decoded one after the other: one of LARGEST takes 2 GB meanwhile."""
 _one_at_a_time = threading.Lock()
 
-_ORIENTATION = 0x0112
+_ORIENTATION, _PLANES, _BITS = 0x0112, 284, 258
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _SIXTEEN = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+DARK = 32
+"""Brightest grey level of 255 that a picture of 16 bits may have before its numbers are thought to be of 12 bits."""
 _TARGET = "a target is H x W of whole numbers or floats"
 _IGNORE_COLOUR = (224, 224, 192)
 """As Pascal VOC paints its void."""
@@ -78,6 +81,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there", "check the path") from error
     except UnidentifiedImageError as error:
+        if zipfile.is_zipfile(path):
+            raise DataError(f"{path} is an archive", "unpack it first, and give its folder") from error
         raise DataError(f"{path} is no image that can be read", "replace it or leave it out") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} claims far more than {LARGEST:,} pixels", _smaller(path)) from error
@@ -99,8 +104,21 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _deep_planes(image: Any) -> None:
+    """Pillow unpacks 16 bits of a TIFF as if they were 8 where each channel lies in a plane of its own: say 16.
+
+    What is compressed libtiff unpacks, which knows better.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(_PLANES) == 2 and 16 in tags.get(_BITS, ()) and image.info.get("compression") == "raw":
+        order = "B" if tags.prefix == b"MM" else "L"
+        make = getattr(type(image.tile[0]), "_make", tuple)  # a plain tuple before Pillow 11
+        image.tile = [make((*tile[:3], (f"{tile[3][0]};16{order}", *tile[3][1:]))) for tile in image.tile]
+
+
 def _upright(image: Image.Image) -> None:
     """Decode, and turn as the EXIF orientation says."""
+    _deep_planes(image)
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
 
@@ -180,6 +198,12 @@ def read_image(path: Path, channels: int) -> Picture:
         else:
             plain = image.convert("RGBA" if image.mode in ("PA", "RGBa") else "RGB")
         return to_channels(as_picture(np.array(plain)), channels)
+
+
+def is_dark(path: Path) -> bool:
+    """Whether a grey picture of 16 bits uses so little of its range that it becomes almost black. Raises DataError."""
+    header = file_header(path)
+    return header is not None and header.mode in _SIXTEEN and 0 < int(read_image(path, 1).max()) < DARK
 
 
 def read_mask(path: Path, *, colours: bool = False) -> Raw:

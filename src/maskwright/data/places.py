@@ -110,7 +110,7 @@ def size_error(
     more = f", and {len(differing) - 1} more {what}s differ" if len(differing) > 1 else ""
     return DataError(
         f"the {what} {name} is {mask[0]} x {mask[1]} and its image {image[0]} x {image[1]} (height x width){more}",
-        f"mend the {what}, or list the id under exclude in dataset.yaml",
+        f"mend the {what}; `maskwright data audit DATA --fix FILE` writes a dataset.yaml without such items",
     )
 
 

@@ -101,8 +101,8 @@ def propose(root: Path, progress: Progress = SILENT) -> Proposal:
             keys[key] = value
     reasons.append(_pairing(config, pairs, without))
     if without:
-        keys["exclude"] = without
-        reasons.append(f"exclude: {len(without)} pictures have no mask ({few(without)})")
+        keys["exclude"] = [*without]
+        reasons.append(f"exclude: without a mask: {len(without)} ({few([*without])})")
     keys, said = _with_values(keys, config, pairs, progress)
     reasons += said
     if divided := _divided(pairs):
@@ -110,7 +110,8 @@ def propose(root: Path, progress: Progress = SILENT) -> Proposal:
         reasons.append("tile, block: there is one raster, of which some parts train and others validate")
     used = {file for pair in pairs for place in (pair.image, pair.mask) if place for file in files_of(place)}
     used |= {root / name for name in (*(config.splits or {}).values(), *TABLES) if isinstance(name, str)}
-    left = [f"{len(orphans)} masks have no picture: {few(orphans)}"] if orphans else []
+    left = [f"masks without a picture: {len(orphans)} ({few(orphans)})"] if orphans else []
+    used |= {*without.values()}  # excluded, which is said already
     left += _others(root, used | {root / name for name in orphans})
     try:
         dataset, problem = build_dataset(keys, root, progress), ""
@@ -120,20 +121,20 @@ def propose(root: Path, progress: Progress = SILENT) -> Proposal:
     return Proposal(keys, tuple(reasons), len(pairs), tuple(left), dataset, problem)
 
 
-def _paired(root: Path, config: DataConfig) -> tuple[list[Pair], list[str], list[str]]:
-    """Pairs, ids of pictures without masks, masks without pictures (below the root)."""
+def _paired(root: Path, config: DataConfig) -> tuple[list[Pair], dict[str, Path], list[str]]:
+    """Pairs, pictures without masks by their ids, masks without pictures (below the root)."""
     source = FORMATS[config.format]
     if config.format not in TEMPLATES:
-        return list(source.read(root, config)), [], []
+        return list(source.read(root, config)), {}, []
     images, masks = str(config.images), str(config.masks)
     folders = [str(name) for name in (config.splits or {}).values()] if "{split}" in images else [""]
-    without, orphans, labelled = list[str](), list[str](), 0
+    without, orphans, labelled = dict[str, Path](), list[str](), 0
     for inside in folders:
         labels = folder.listing(root, masks.replace("{split}", inside))
         shown = folder.listing(root, images.replace("{split}", inside), without=set(labels.values()))
         labelled += len(shown.keys() & labels.keys())
         if labels:  # a split without any mask is unlabelled
-            without += [name for name in shown if name not in labels]
+            without |= {name: path for name, path in shown.items() if name not in labels}
         orphans += [path.relative_to(root).as_posix() for name, path in labels.items() if name not in shown]
     if not labelled:
         raise DataError(
@@ -142,8 +143,8 @@ def _paired(root: Path, config: DataConfig) -> tuple[list[Pair], list[str], list
         )
     read = source.read(root, config.model_copy(update={"exclude": tuple(without)}))
     listed = {pair.id for pair in read}
-    missing = [name for name in without if name in listed]
-    return [pair for pair in read if pair.id not in set(missing)], missing, orphans
+    missing = {name: path for name, path in without.items() if name in listed}
+    return [pair for pair in read if pair.id not in missing], missing, orphans
 
 
 def _divided(pairs: Sequence[Pair]) -> dict[str, object]:
@@ -162,7 +163,7 @@ def _divided(pairs: Sequence[Pair]) -> dict[str, object]:
     return {"tile": min(block, USUAL_TILE), "block": block}
 
 
-def _pairing(config: DataConfig, pairs: Sequence[Pair], without: Sequence[str]) -> str:
+def _pairing(config: DataConfig, pairs: Sequence[Pair], without: Mapping[str, Path]) -> str:
     labelled = sum(pair.mask is not None for pair in pairs)
     how = f" ({config.images} with {config.masks})" if config.format in TEMPLATES else ""
     return f"{labelled} of {len(pairs) + len(without)} pictures have a mask{how}"
@@ -182,25 +183,32 @@ def _with_values(
         if config.values is not None:
             known["values"] = dict(config.values)  # type: ignore[assignment]
         return keys | known, [f"classes: {few(config.classes, 6)}, as the format or a table beside it says"]
-    facts = [
-        fact for fact in all_facts(pairs, coloured_values(config), progress).values() if fact is not None
-    ]
+    jpegs = [pair.id for pair in pairs if _is_jpeg(pair)]
+    fact_of = {
+        name: fact
+        for name, fact in all_facts(pairs, coloured_values(config), progress).items()
+        if fact is not None
+    }
+    sound = [fact for name, fact in fact_of.items() if name not in jpegs]
+    facts = sound or [*fact_of.values()]  # what others hold exactly, the blur of a few must not change
     pixels = Counter[int]()
     for fact in facts:
         pixels.update(dict(zip(fact.codes, fact.counts, strict=True)))
     coloured = any(fact.colours for fact in facts)
-    blurred = any(len(fact.codes) > MOST_VALUES for fact in facts) or _is_jpeg(pairs)
+    blurred = any(len(fact.codes) > MOST_VALUES for fact in facts) or not sound
     values, reason = _values(pixels, len(facts), coloured, blurred)
+    if sound and jpegs:
+        values["*"] = "ignore"
+        reason += f"; what else JPEG masks hold is ignored, save them as PNG: {few(jpegs)}"
     names = list(dict.fromkeys(name for name in values.values() if name != "ignore"))
     return keys | {"classes": names, "values": values}, [reason]
 
 
-def _is_jpeg(pairs: Sequence[Pair]) -> bool:
-    """Whether the first mask is one, whatever its name says."""
-    file = next((pair.mask for pair in pairs if isinstance(pair.mask, Path)), None)
-    if file is None:
+def _is_jpeg(pair: Pair) -> bool:
+    """Whether the mask is one, whatever its name says."""
+    if not isinstance(pair.mask, Path):
         return False
-    with open(file, "rb") as opened:
+    with open(pair.mask, "rb") as opened:
         return opened.read(3) == b"\xff\xd8\xff"
 
 
@@ -280,9 +288,7 @@ def _others(root: Path, used: set[Path]) -> tuple[str, ...]:
                 kinds.setdefault(path.suffix.lower() or "no ending", []).append(
                     path.relative_to(root).as_posix()
                 )
-    return tuple(
-        f"{len(names)} files ({ending}) are not used: {few(names)}" for ending, names in kinds.items()
-    )
+    return tuple(f"not used ({ending}): {len(names)} ({few(names)})" for ending, names in kinds.items())
 
 
 # Folders with names of their own

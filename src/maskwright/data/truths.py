@@ -15,7 +15,7 @@ from maskwright.data.colour_table import classes_of, read_table
 from maskwright.data.fingerprint import recall
 from maskwright.data.places import array_of, headers, read_raw, read_row, size_error, where
 from maskwright.data.sources import npz
-from maskwright.data.sources.common import DataConfig, Frame, Pair, check_id, filled
+from maskwright.data.sources.common import DataConfig, FaultyError, Frame, Pair, check_id, filled
 from maskwright.errors import ConfigError, DataError
 from maskwright.progress import Progress
 
@@ -179,11 +179,13 @@ def foreground(pixels: NDArray[np.int64] | None) -> float:
 
 
 def check_sizes(pairs: Sequence[Pair], facts: Mapping[str, MaskFacts | None], progress: Progress) -> None:
-    """Raises DataError where masks are not as large as their images, naming the first and how many more."""
-    differing = []
+    """Raises FaultyError where masks are not as large as their images, naming the first and how many more."""
+    differing = {}
     for pair, header in zip(pairs, headers([pair.image for pair in pairs], progress), strict=True):
         fact = facts[pair.id]
         if fact is not None and header is not None and (fact.height, fact.width) != header[:2]:
-            differing.append((where(pair.mask), (fact.height, fact.width), header[:2]))
+            differing[pair.id] = (where(pair.mask), (fact.height, fact.width), header[:2])
     if differing:
-        raise size_error(differing)
+        error = size_error([*differing.values()])
+        cases = {name: size_error([sizes]).problem for name, sizes in differing.items()}
+        raise FaultyError("size-mismatch", error.problem, error.hint, cases)

@@ -23,8 +23,7 @@ from PIL import Image, ImageOps
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 TAILS = {"mask": ".png", "overlay": "_overlay.jpg", "probability": "_probability.npz"}
-SAME = {mode: mode for mode in ("L", "LA", "RGB", "RGBA")}
-PLAIN = SAME | {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
+PLAIN = {m: m for m in ("L", "LA", "RGB", "RGBA")} | {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 Image.MAX_IMAGE_PIXELS = LARGEST = 200_000_000
 
 
@@ -33,6 +32,8 @@ def read(path: Path, channels: int) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > LARGEST:
             raise ValueError(f"it has over {LARGEST:,} pixels")
+        if (tag := getattr(image, "tag_v2", {})).get(284) == 2 and 16 in tag[258] and "raw" in image.tile[0]:
+            raise ValueError("save its channels interleaved")  # Pillow misreads planes of 16 bits
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith(("I", "F")):
@@ -123,9 +124,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; else all cores")
     parser.add_argument("--save", default="mask", metavar="KINDS", help="mask,overlay,probability")
     args = parser.parse_args()
-    kinds = args.save.split(",")
     try:
-        jobs = plan(args.inputs, args.out, kinds)
+        jobs = plan(args.inputs, args.out, kinds := args.save.split(","))
         model, spec = open_model(args.model, args.threads)
         args.out.mkdir(parents=True, exist_ok=True)
     except Exception as error:  # those of onnxruntime have no class in common

@@ -139,7 +139,8 @@ def read(root: Path, config: DataConfig) -> tuple[Pair, ...]:
         raise FaultyError(
             "missing-masks",
             f"{len(without)} of {len(pairs)} images have no mask ({names})",
-            f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml",
+            f"the mask would be {config.masks} in {root}: add it, or list the id under exclude in dataset.yaml, "
+            f"as `maskwright data audit {root} --fix FILE` does",
             {
                 pair.id: f"has no mask; {near[alike(pair.id)]} differs only by case or by the form of a letter"
                 if alike(pair.id) in near
