@@ -420,7 +420,10 @@ def _locate(data: str | Path) -> tuple[Mapping[str, object], Path]:
         return {**written, **kept}, root
     root = (path.parent / named).resolve()
     if not root.is_dir():
-        raise DataError(f"path: {named} in {path} is no folder", "write where the data lie now")
+        raise DataError(
+            f"path: {named} in {path} is no folder",
+            f"change `path:` in {path.name} to where the data lie now",
+        )
     return {**values, "path": str(root)}, root
 
 

@@ -45,10 +45,11 @@ def proof_notes(passport: Passport, proof: Proof) -> list[str]:
     if limit.probability < 1:
         allowed.append(f"{limit.probability:g} of a probability")
     sizes = ", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes)
+    threads = "1 thread" if proof.threads == 1 else f"{proof.threads} threads"
     lines = [
         f"{proof.pictures} pictures of {proof.data} ({proof.split}) at their own size, and batches of {sizes}.",
         f"Allowed: {', '.join(allowed)}.",
-        f"Contract {proof.contract}, {proof.date}, {proof.cpu}, {proof.threads} threads.",
+        f"Contract {proof.contract}, {proof.date}, {proof.cpu}, {threads}.",
     ]
     if passport.tta != "none":
         lines.append(
