@@ -112,7 +112,7 @@ def file_hash(file: Path) -> str:
 
 def check_ours(path: Path, mark: str) -> None:
     """Raises ConfigError where a file would be replaced that does not begin with what holds `mark`: it is not ours."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # there is none, or writing it will say what is wrong
         with open(path, "rb") as file:
             ours = mark.encode() in file.read(4096)
         if not ours:

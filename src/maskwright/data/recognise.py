@@ -183,7 +183,7 @@ def _with_values(
         if config.values is not None:
             known["values"] = dict(config.values)  # type: ignore[assignment]
         return keys | known, [f"classes: {few(config.classes, 6)}, as the format or a table beside it says"]
-    jpegs = [pair.id for pair in pairs if _is_jpeg(pair)]
+    jpegs = {pair.id: None for pair in pairs if _is_jpeg(pair)}  # in order, and found at once
     fact_of = {
         name: fact
         for name, fact in all_facts(pairs, coloured_values(config), progress).items()
@@ -199,7 +199,7 @@ def _with_values(
     values, reason = _values(pixels, len(facts), coloured, blurred)
     if sound and jpegs:
         values["*"] = "ignore"
-        reason += f"; what else JPEG masks hold is ignored, save them as PNG: {few(jpegs)}"
+        reason += f"; what else JPEG masks hold is ignored, save them as PNG: {few([*jpegs])}"
     names = list(dict.fromkeys(name for name in values.values() if name != "ignore"))
     return keys | {"classes": names, "values": values}, [reason]
 
