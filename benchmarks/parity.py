@@ -5,17 +5,25 @@ Writes the table of docs/parity.md. A run that lies there already is not trained
     python benchmarks/parity.py data/pets --out docs/parity.md
     python benchmarks/parity.py data/pets --models unet fpn:mobilenetv3_small_100 --precisions fp32
     python benchmarks/parity.py data/pets --speed       # of the files that lie there: int8 against fp32
+    python benchmarks/parity.py data/pets --speed --threads 1 --clock processor     # on a busy machine
+    python benchmarks/parity.py data/pets --profile --models linknet:resnet18       # which operators take the time
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+import onnxruntime
 
 import maskwright as mw
 from maskwright.errors import UserError
@@ -51,6 +59,7 @@ MODELS = (
 )
 PICTURES, ROUNDS = 12, 9
 """Whose time is taken."""
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 HEAD = """# Every model, exported
 
 Each network was trained for {budget} on Oxford-IIIT Pet at {size} px (`resnet34-unet` longer, at 256 x 256), exported
@@ -94,9 +103,23 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="processor: on a busy machine")
     args = parser.parse_args()
-    if args.speed:
-        return speed(args)
+    if args.speed or args.profile:
+        for model in args.models:
+            folder = args.runs / model.replace(":", "-")
+            files = [folder / "export" / name for name in ("model.onnx", "model-int8.onnx")]
+            if not all(file.is_file() for file in files):
+                print(f"| `{model}` | not exported in both |", flush=True)
+                continue
+            dataset, channels = RunFolder(folder).read_dataset(), read_passport(files[0]).spec.channels
+            pictures = [dataset.image(item, channels) for item in chosen(dataset, "validation", PICTURES)]
+            if args.speed:
+                speed(model, files, pictures, args.threads, CLOCKS[args.clock])
+            else:
+                profile(model, files, pictures, args.threads)
+        return 0
 
     rows: list[tuple[str, ...]] = []
     failed = False
@@ -127,32 +150,44 @@ def main() -> int:
     return int(failed)
 
 
-def speed(args: argparse.Namespace) -> int:
+def speed(
+    model: str, files: Sequence[Path], pictures: Sequence[Picture], threads: int, clock: Callable[[], float]
+) -> None:
     """Prints how many times as fast int8 is as fp32 in ONNX Runtime: two sessions see the same pictures in turn."""
-    for model in args.models:
-        folder = args.runs / model.replace(":", "-")
-        files = [folder / "export" / name for name in ("model.onnx", "model-int8.onnx")]
-        if not all(file.is_file() for file in files):
-            print(f"| `{model}` | not exported in both |", flush=True)
-            continue
-        full, lower = (OnnxRuntime(file, args.threads) for file in files)
-        dataset, channels = RunFolder(folder).read_dataset(), read_passport(files[0]).spec.channels
-        pictures = [dataset.image(item, channels) for item in chosen(dataset, "validation", PICTURES)]
-        rounds = [(seconds(full, pictures), seconds(lower, pictures)) for _ in range(ROUNDS + 1)][1:]
-        ratios = [before / after for before, after in rounds]
-        ours = statistics.median(ratios), min(ratios), max(ratios)
-        print("| `{}` | {:.2f} ({:.2f} to {:.2f}) |".format(model, *ours), flush=True)
-    return 0
+    full, lower = (OnnxRuntime(file, threads) for file in files)
+    rounds = [(seconds(full, pictures, clock), seconds(lower, pictures, clock)) for _ in range(ROUNDS + 1)]
+    ratios = [before / after for before, after in rounds[1:]]
+    ours = statistics.median(ratios), min(ratios), max(ratios)
+    print("| `{}` | {:.2f} ({:.2f} to {:.2f}) |".format(model, *ours), flush=True)
 
 
-def seconds(backend: Backend, pictures: Sequence[Picture]) -> float:
+def seconds(backend: Backend, pictures: Sequence[Picture], clock: Callable[[], float]) -> float:
     """Of the median picture: one at a time, at its own size, to its mask."""
     found = []
     for picture in pictures:
-        began = time.perf_counter()
+        began = clock()
         backend(picture[None], ("mask",))
-        found.append(time.perf_counter() - began)
+        found.append(clock() - began)
     return statistics.median(found)
+
+
+def profile(model: str, files: Sequence[Path], pictures: Sequence[Picture], threads: int) -> None:
+    """Prints the share that each kind of operator has of the time in ONNX Runtime, the largest first."""
+    for file in files:
+        with tempfile.TemporaryDirectory() as folder:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.enable_profiling = threads, True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+            for picture in itertools.chain.from_iterable([pictures] * ROUNDS):
+                session.run(["mask"], {"images": np.ascontiguousarray(picture[None])})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        spent = Counter[str]()
+        for event in events:
+            if event["name"].endswith("_kernel_time"):
+                spent[event["args"]["op_name"]] += event["dur"]
+        shares = ", ".join(f"{name} {took / spent.total():.0%}" for name, took in spent.most_common(9))
+        print(f"{model} {file.name}: {shares}", flush=True)
 
 
 def line(model: str, passport: Passport, row: Row) -> tuple[str, ...]:
