@@ -146,15 +146,13 @@ def _scored(name: str, runs: Path, split: str) -> Path:
 
 def _check_scored(names: Sequence[str], runs: Path, split: str) -> None:
     """Raises RunError where one has no scores of the split, naming those that all have scores of."""
-    files = {name: _scored(name, runs, split) / "scores.json" for name in names}
+    folders = {name: _scored(name, runs, split) for name in names}
+    # A cross-validation has scores of every picture.
+    files = {name: folder / "scores.json" for name, folder in folders.items() if folder.name == split}
     missing = [name for name, file in files.items() if not file.is_file()]
     if not missing:
         return
-    held = [
-        {other.parent.name for other in file.parents[1].glob("*/scores.json")}
-        for file in files.values()
-        if file.parent.name == split  # a cross-validation has scores of every picture
-    ]
+    held = [{other.parent.name for other in file.parents[1].glob("*/scores.json")} for file in files.values()]
     shared = " or ".join(f"--split {name}" for name in sorted(set.intersection(*held)))
     raise RunError(
         f"{files[missing[0]].parents[2]} has no scores of split {split!r}",

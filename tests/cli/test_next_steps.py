@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.conftest import working_in
 
 from maskwright.cli.main import main
 
@@ -39,19 +40,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Data `cells` without a test split, a cross-validation `fo` on them, and what it printed."""
     folder = tmp_path_factory.mktemp("workshop")
     write_pictures(folder / "cells")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MASKWRIGHT_CACHE", str(folder / "cache"))
+    with working_in(folder):
         with (folder / "said.txt").open("w") as said, contextlib.redirect_stdout(said):
             assert main(["train", "--data", "cells", "--name", "fo", "--folds", "2", *SMALL]) == 0
         yield folder
-
-
-@pytest.fixture
-def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(workshop)
-    monkeypatch.setenv("MASKWRIGHT_CACHE", str(workshop / "cache"))
-    return workshop
 
 
 def test_without_a_test_split_none_is_advised(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +91,18 @@ def test_a_cross_validation_names_its_runs(here: Path, capsys: pytest.CaptureFix
     assert main(["evaluate", "fo/fold-0+fo/fold-1", "--data", "cells", "--split", "validation"]) == 0
     assert main(["show", "fo/fold-0"]) == 0
     assert main(["report", "fo/fold-1"]) == 0
+    assert "<title>fo/fold-1" in (here / "runs/fo/fold-1/report.html").read_text()  # what the next steps name
+
+
+def test_stopped_folds_are_not_gone_on_with(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("maskwright.api.cross_validate", stop)
+    assert main(["train", "--data", "cells", "--folds", "2", *SMALL]) == 130
+    assert "stopped; begin anew, under another name" in capsys.readouterr().err
 
 
 def test_folds_end_with_a_next_step_and_without_a_common_temperature(here: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.conftest import working_in
 from tests.cli.test_verbs import SMALL, write_circles
 
 from maskwright.cli.main import main
@@ -24,18 +25,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with data `circles` and a trained run `first`."""
     folder = tmp_path_factory.mktemp("workshop")
     write_circles(folder / "circles", 20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MASKWRIGHT_CACHE", str(folder / "cache"))
+    with working_in(folder):
         assert main(["train", "--data", "circles", "--name", "first", *SMALL]) == 0
         yield folder
-
-
-@pytest.fixture
-def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(workshop)
-    monkeypatch.setenv("MASKWRIGHT_CACHE", str(workshop / "cache"))
-    return workshop
 
 
 def complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

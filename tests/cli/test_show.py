@@ -69,8 +69,8 @@ def test_damaged_files_of_a_run_are_one_line(
     assert said.count("\n") == 1
 
 
-def told(path: Path, **tolerance: float) -> str:
-    proof = PROOF.model_copy(update={"tolerance": PROOF.tolerance.model_copy(update=tolerance)})
+def told(path: Path, proof: Proof = PROOF, **tolerance: float) -> str:
+    proof = proof.model_copy(update={"tolerance": proof.tolerance.model_copy(update=tolerance)})
     console = Console(width=500)
     with console.capture() as heard:
         console.print(
@@ -100,3 +100,12 @@ def test_a_limit_that_allows_all_is_not_said(tmp_path: Path) -> None:
     file.write_bytes(b"")
     assert "Allowed: 2.00% of pixels, 0.01 of Dice.\n" in told(file, flipped=0.02, dice=0.01, probability=1)
     assert "0.01 of Dice, 0.5 of a probability.\n" in told(file, flipped=0.02, dice=0.01, probability=0.5)
+
+
+def test_a_batch_has_a_limit_of_its_own_where_it_was_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "one.onnx"
+    file.write_bytes(b"")
+    looked = PROOF.model_copy(update={"rows": (ROW.model_copy(update={"worst": 0.01}),)})
+    tolerance = {"flipped": 0.02, "dice": 0.01, "probability": 1}
+    assert "2.00% of pixels and 20.00% of any one batch, 0.01 of Dice.\n" in told(file, looked, **tolerance)
+    assert "batch," not in told(file, **tolerance)

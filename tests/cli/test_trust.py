@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.conftest import working_in
 
 from maskwright.cli.main import main
 from maskwright.predict.model_folder import load_spec, save_spec
@@ -32,18 +33,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for kind, array in (("images", picture), ("masks", mask)):
             (folder / "squares" / split / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(folder / "squares" / split / kind / f"{number:02}.png")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MASKWRIGHT_CACHE", str(folder / "cache"))
+    with working_in(folder):
         assert main(["train", "--data", "squares", "--name", "first", *SMALL]) == 0
         yield folder
-
-
-@pytest.fixture
-def here(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(workshop)
-    monkeypatch.setenv("MASKWRIGHT_CACHE", str(workshop / "cache"))
-    return workshop
 
 
 def test_training_fits_a_temperature_and_calibrate_fits_it_again(

@@ -24,7 +24,8 @@ from maskwright.export import whole as way
 from maskwright.export.export import _check_ours, export
 from maskwright.export.whole import Whole
 from maskwright.predict.exported import Exported
-from maskwright.predict.passport import Format, Precision, digest_of, files_of, read_passport
+from maskwright.predict.formats import Format, Precision
+from maskwright.predict.passport import digest_of, files_of, read_passport
 from maskwright.predict.tiled import Tiled
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter, in the libraries that it calls

@@ -8,9 +8,6 @@ import typer
 from maskwright.cli.answer import Answer
 from maskwright.cli.options import Threads, Tta
 from maskwright.cli.terminal import terminal
-from maskwright.errors import ConfigError
-
-FORMATS = ("onnx", "openvino", "torch")
 
 
 def export(
@@ -51,13 +48,9 @@ def export(
     Resizing, normalisation and decision are inside. The file is put beside the model on validation pictures; where it
     says something else, none is written, and the exit code is 1.
     """
-    from maskwright.config import suggest
+    from maskwright.predict.formats import check_kind
 
-    # Before torch is imported, which takes seconds.
-    if format not in FORMATS:
-        raise ConfigError(f"there is no format {format!r}", suggest(format, list(FORMATS)))
-    if runner and format != "onnx":
-        raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
+    check_kind(format, precision, runner)  # before torch is imported, which takes seconds
     from maskwright import api
     from maskwright.cli.proof import proof_text
 

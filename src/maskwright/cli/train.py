@@ -103,8 +103,8 @@ def train(
         common["progress"].say(f"Going on with {resume}")  # importing torch takes seconds
         from maskwright.api import Run
 
-        with _stoppable(resume):
-            return _trained(Run.open(resume).resume(**common), skip_broken)
+        with _stoppable(_go_on(resume)):
+            return _trained(Run.open(resume).resume(**common))
     from maskwright.api import RUNS, check_recipe, choose_recipe, cross_validate, new_name
     from maskwright.api import train as train_run
     from maskwright.data.dataset import open_dataset
@@ -126,23 +126,26 @@ def train(
     dataset = open_dataset(data, skip_broken=skip_broken, progress=common["progress"])
     name = name or new_name(chosen, dataset)
     if folds is not None:
-        with _stoppable(name):
+        with _stoppable("begin anew, under another name: a cross-validation does not go on"):
             result = cross_validate(
                 chosen, dataset, name=name, folds=folds, init=init, budget=budget, **common
             )
         return _cross_validated(result)
-    with _stoppable(name):
-        run = train_run(chosen, dataset, name=name, init=init, budget=budget, **common)
-        return _trained(run, skip_broken)
+    with _stoppable(_go_on(name)):
+        return _trained(train_run(chosen, dataset, name=name, init=init, budget=budget, **common))
 
 
 @contextmanager
-def _stoppable(name: str) -> Iterator[None]:
-    """Ctrl-C ends with the command that goes on."""
+def _stoppable(advice: str) -> Iterator[None]:
+    """Ctrl-C ends with what to do then."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with `maskwright train --resume {name}`") from None
+        raise Stopped(f"stopped; {advice}") from None
+
+
+def _go_on(name: str) -> str:
+    return f"go on with `maskwright train --resume {name}`"
 
 
 def _advised(recipe: Recipe, found: tuple[Advice, ...]) -> Answer:
@@ -153,13 +156,13 @@ def _advised(recipe: Recipe, found: tuple[Advice, ...]) -> Answer:
     return Answer(document, "\n".join([recipe.to_yaml().rstrip(), *(f"# {advice}" for advice in found)]))
 
 
-def _trained(run: Run, skip_broken: bool) -> Answer:
+def _trained(run: Run) -> Answer:
     from rich.console import Group
 
     from maskwright.report.words import MAKES_TEST
 
     scores = run.scores("validation")
-    testable = bool(run.folder.read_dataset(skip_broken=skip_broken).split("test"))
+    testable = run.receipt().data.pictures.get("test")
     text = Group(
         scores_text(scores, f"{run.name}: validation"),
         f"The run lies in {run.path}: report.html, predictions.png, model/",

@@ -17,7 +17,6 @@ from typing import Any, cast
 import numpy as np
 
 from maskwright import __version__
-from maskwright.config import suggest
 from maskwright.data.dataset import Dataset, open_dataset
 from maskwright.errors import ConfigError, DataError, RunError
 from maskwright.evaluation import check_classes
@@ -31,15 +30,12 @@ from maskwright.files import file_hash, publish
 from maskwright.metrics.scores import Scores
 from maskwright.predict.backends import Backend, OnnxRuntime, OpenVino, TorchPackage
 from maskwright.predict.ensemble import split_names
-from maskwright.predict.extras import imported
+from maskwright.predict.formats import SUFFIXES, Format, Precision, check_kind
 from maskwright.predict.hub import WEIGHTS, is_hub
 from maskwright.predict.model_folder import find_model
 from maskwright.predict.passport import (
-    SUFFIXES,
-    Format,
     Looks,
     Passport,
-    Precision,
     Tolerance,
     as_text,
     digest_of,
@@ -51,20 +47,6 @@ from maskwright.progress import SILENT, Progress
 from maskwright.receipt import read_receipt, receipt_facts, versions
 from maskwright.runfolder import RunFolder
 from maskwright.tensors import Picture
-
-PRECISIONS: dict[Format, tuple[Precision, ...]] = {
-    "onnx": ("fp32", "fp16", "int8"),
-    "openvino": ("fp32", "fp16", "bf16", "int8"),
-    "torch": ("fp32",),
-}
-"""bf16 is OpenVINO's: the file holds what fp32's does, and is computed in bf16 where the processor can."""
-
-NEEDED: dict[Format, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "torch": (),
-}
-"""Optional packages, to make and to prove; int8 needs onnxruntime as well."""
 
 DRAFTS = ".export-"
 """Begins the folder beside the file in which it is made."""
@@ -111,9 +93,7 @@ def export(
     None; its looks are inside the file. data, split, pictures: where the proof comes from. runner: write run.py beside
     it. No file that maskwright did not write is replaced. Raises UserError.
     """
-    _check_kind(format, precision)
-    if runner and format != "onnx":
-        raise ConfigError(f"run.py needs an ONNX file, not {format}", "leave out --runner, or --format")
+    check_kind(format, precision, runner)
     if len(split_names(str(model))) > 1:
         raise ConfigError(f"{model} is an ensemble, and a file holds one network", "export each of the runs")
     if is_hub(model) and out is None:
@@ -260,22 +240,6 @@ def _also_openvino(draft: Path, precision: Precision, threads: int | None) -> li
         return [(OpenVino(draft, precision, threads), precision)]
     except RunError:
         return []
-
-
-def _check_kind(format: Format, precision: Precision) -> None:
-    """Raises ConfigError: there is none of the kind; RunError: a package that it needs is not installed."""
-    if format not in PRECISIONS:
-        raise ConfigError(f"there is no format {format!r}", suggest(format, list(PRECISIONS)))
-    if precision not in PRECISIONS[format]:
-        others = [other for other, found in PRECISIONS.items() if precision in found]
-        hint = f"{format} has {', '.join(PRECISIONS[format])}"
-        if others:
-            hint += f"; {precision} is there with --format {' or '.join(others)}"
-        raise ConfigError(f"{format} has no precision {precision!r}", hint)
-    for package in NEEDED[format]:
-        imported(package)
-    if precision == "int8":
-        imported("onnxruntime")
 
 
 def _target(

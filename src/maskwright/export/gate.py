@@ -29,7 +29,8 @@ from maskwright.metrics.intervals import Interval
 from maskwright.metrics.measures import Tallies
 from maskwright.metrics.scores import Scores, scores
 from maskwright.predict.backends import OUTPUTS, Backend
-from maskwright.predict.passport import Precision, Proof, Row, Tolerance, as_text
+from maskwright.predict.formats import Precision
+from maskwright.predict.passport import Proof, Row, Tolerance, as_text
 from maskwright.predict.predictor import Predictor
 from maskwright.progress import SILENT, Progress
 from maskwright.receipt import processor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maskwright.export.gate import ALONE
 from maskwright.predict.passport import Passport, Proof, Row
 
 COLUMNS = (
@@ -42,6 +43,8 @@ def proof_notes(passport: Passport, proof: Proof) -> list[str]:
     """Where the figures come from and what they may be, in lines."""
     limit = proof.tolerance
     allowed = [f"{limit.flipped:.2%} of pixels", f"{limit.dice:g} of Dice"]
+    if any(row.worst is not None for row in proof.rows):  # earlier versions did not look at single batches
+        allowed[0] += f" and {ALONE * limit.flipped:.2%} of any one batch"
     if limit.probability < 1:
         allowed.append(f"{limit.probability:g} of a probability")
     sizes = ", ".join(f"{n} of {height} x {width}" for n, height, width in proof.shapes)

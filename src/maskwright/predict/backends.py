@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from maskwright.errors import RunError
 from maskwright.predict.extras import imported
+from maskwright.predict.formats import SUFFIXES, Format, Precision
 from maskwright.predict.memory import OutOfMemory, out_of_memory
-from maskwright.predict.passport import SUFFIXES, Format, Precision, parse_onnx
+from maskwright.predict.passport import parse_onnx
 
 INPUT = "images"
 OUTPUTS = ("mask", "probabilities", "calibrated", "logits")

@@ -22,6 +22,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 from maskwright.config import Part
 from maskwright.errors import RunError
 from maskwright.predict.extras import imported
+from maskwright.predict.formats import SUFFIXES, Format, Precision
 from maskwright.predict.model_folder import PRINTED, ModelSpec
 from maskwright.versioned import read_versioned
 
@@ -40,10 +41,7 @@ LONGEST_TEXT = 1000
 Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=PRINTED)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 """JSON has no infinity: a file that carried one could not be opened again."""
-Format = Literal["onnx", "openvino", "torch"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Looks = Literal["none", "flips", "scales"]
-SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
 
 
 class Tolerance(Part):

@@ -14,6 +14,7 @@ from maskwright.data.dataset import Dataset
 from maskwright.data.facts import SPLITS
 from maskwright.errors import RunError, UserError
 from maskwright.files import write_text
+from maskwright.folds import known_as
 from maskwright.metrics.scores import Scores
 from maskwright.predict.model_folder import find_model, load_spec
 from maskwright.receipt import read_receipt, receipt_facts
@@ -41,7 +42,7 @@ def read_card(run: RunFolder) -> str:
     """The model card, with all scores of the run's own data. Raises RunError."""
     return model_card(
         load_spec(run.model),
-        name=run.name,
+        name=known_as(run.path),
         scores=_scores(run),
         recipe=run.read_recipe(),
         dataset=_dataset_facts(run, _dataset_or_none(run))["name"],
@@ -55,7 +56,7 @@ def read_report_input(run: RunFolder) -> ReportInput:
     dataset = _dataset_or_none(run)
     facts = _dataset_facts(run, dataset)
     return ReportInput(
-        name=run.name,
+        name=known_as(run.path),
         recipe=run.read_recipe(),
         dataset=facts,
         classes=list(zip(spec.classes, spec.colours, strict=True)),

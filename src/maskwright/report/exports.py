@@ -7,7 +7,8 @@ from pathlib import Path
 
 from maskwright.errors import RunError
 from maskwright.export.words import COLUMNS, proof_notes, proof_rows
-from maskwright.predict.passport import SUFFIXES, digest_of, files_of, read_passport
+from maskwright.predict.formats import SUFFIXES
+from maskwright.predict.passport import digest_of, files_of, read_passport
 
 
 @dataclass(frozen=True)
