@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -69,7 +70,7 @@ def test_damaged_files_of_a_run_are_one_line(
     assert said.count("\n") == 1
 
 
-def told(path: Path, proof: Proof = PROOF, **tolerance: float) -> str:
+def told(path: Path, *, proof: Proof = PROOF, **tolerance: float) -> str:
     proof = proof.model_copy(update={"tolerance": proof.tolerance.model_copy(update=tolerance)})
     console = Console(width=500)
     with console.capture() as heard:
@@ -106,6 +107,8 @@ def test_a_batch_has_a_limit_of_its_own_where_it_was_looked_at(tmp_path: Path) -
     file = tmp_path / "one.onnx"
     file.write_bytes(b"")
     looked = PROOF.model_copy(update={"rows": (ROW.model_copy(update={"worst": 0.01}),)})
-    tolerance = {"flipped": 0.02, "dice": 0.01, "probability": 1}
-    assert "2.00% of pixels and 20.00% of any one batch, 0.01 of Dice.\n" in told(file, looked, **tolerance)
+    tolerance: dict[str, Any] = {"flipped": 0.02, "dice": 0.01, "probability": 1}
+    assert "2.00% of pixels and 20.00% of any one batch, 0.01 of Dice.\n" in told(
+        file, proof=looked, **tolerance
+    )
     assert "batch," not in told(file, **tolerance)

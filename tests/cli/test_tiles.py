@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.test_outputs import PHOTOS, complaint, here, workshop
+from tests.cli.test_outputs import PHOTOS, complaint, workshop
 
 from maskwright.cli.main import main
 from maskwright.cli.tiles import read_tile, tile_lines
@@ -15,7 +15,7 @@ from maskwright.predict.look import Seams
 from maskwright.predict.model_folder import load_spec
 from maskwright.predict.save import Saved
 
-__all__ = ["here", "workshop"]
+__all__ = ["workshop"]
 
 
 def test_a_run_knows_what_it_saw(here: Path) -> None:
