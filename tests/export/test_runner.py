@@ -431,6 +431,17 @@ def test_a_picture_that_predict_would_cut_is_told(exported: Path, tmp_path: Path
             assert (done.returncode, done.stderr) == (0, note if tiles and size[1] > 20 else "")
 
 
+def test_of_a_stack_the_first_page_is_taken_and_the_others_are_told(exported: Path, tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(pixels(9, 12, 3)) for _ in range(3))
+    first.save(tmp_path / "one.png")
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    done = run(exported, tmp_path / "one.png", tmp_path / "stack.tif", "--out", tmp_path / "masks")
+    note = f"note: of {tmp_path / 'stack.tif'} the first page; maskwright predict takes all\n"
+    assert (done.returncode, done.stderr) == (0, note)
+    one, stack = ((tmp_path / f"masks/{name}.png").read_bytes() for name in ("one", "stack"))
+    assert one == stack
+
+
 def test_two_models_beside_it_ask_which(exported: Path, tmp_path: Path) -> None:
     for name in ("one.onnx", "two.onnx"):
         shutil.copy(exported / "model.onnx", tmp_path / name)

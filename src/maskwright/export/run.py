@@ -34,8 +34,9 @@ def read(path: Path, channels: int) -> np.ndarray:
             raise ValueError(f"it has over {LARGEST:,} pixels")
         if (tag := getattr(image, "tag_v2", {})).get(284) == 2 and 16 in tag[258] and "raw" in image.tile[0]:
             raise ValueError("save its channels interleaved")  # Pillow misreads planes of 16 bits
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            print(f"note: of {path} the first page; maskwright predict takes all", file=sys.stderr)
+        ImageOps.exif_transpose(image, in_place=True)  # decodes it
         if image.mode.startswith(("I", "F")):
             deep = np.asarray(image, np.float64)
             if image.mode == "F" or deep.min() < 0 or deep.max() > 65535:
@@ -107,8 +108,7 @@ def open_model(file: Path | None, threads: int) -> tuple[Any, Any]:
     if file is None and len(beside) != 1:
         raise ValueError(f"{len(beside)} .onnx files lie beside run.py: say which with --model FILE.onnx")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # 0: all cores
-    options.log_severity_level = 3  # errors only, which are raised as well
+    options.intra_op_num_threads, options.log_severity_level = threads, 3  # 0: all cores; 3: errors only
     model = onnxruntime.InferenceSession(file or beside[0], options, ["CPUExecutionProvider"])  # as proven
     about = json.loads(model.get_modelmeta().custom_metadata_map.get("maskwright", "{}"))
     if about.get("format") != 1:
